@@ -1,0 +1,181 @@
+"""What the engine's packages ask of each other; the daemon wires implementations to these.
+
+``containers`` uses all of them and is used by none but through :class:`ContainerUse`. A package
+depends on this module and on nothing of its siblings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from services.protocol import task_pb2 as pb
+from services.protocol.api.containers import Config, GraphDriverData, PortBinding
+from services.protocol.api.networks import EndpointSettings
+from services.protocol.api.volumes import Volume
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """A resolved image. ``id`` is ``sha256:<hex>``; ``chain_id`` names its top layer ("" if none)."""
+
+    id: str
+    config: Config
+    chain_id: str
+    os: str
+    architecture: str
+    #: The reference as the user gave it, without a digest or default tag added.
+    reference: str
+    #: The image has a healthcheck, on-build triggers, ...: all in ``config``.
+    created: str = ""
+
+
+class ImageService(Protocol):
+    def resolve(self, reference: str, platform: str = "") -> Image:
+        """By name, tag, digest, id or id prefix.
+
+        Raises ``NotFound`` ("No such image: name:tag") and ``InvalidParameter``.
+        """
+
+    def names(self, image_id: str) -> Sequence[str]:
+        """Familiar names (``busybox:latest``) of an image, sorted."""
+
+    def ancestors(self, reference: str) -> set[str]:
+        """Ids of the image and of all images built from it (``ancestor`` filter); empty if unknown."""
+
+
+class LayerService(Protocol):
+    """Read-write layers, one per container, over an image's chain and its init layer.
+
+    Life: ``create`` -> (``mounts`` used by the shim) * -> ``remove``; each is idempotent and safe
+    to repeat after a crash. The merged file system exists only inside a mount namespace.
+    """
+
+    driver_name: str
+
+    async def create(self, container_id: str, chain_id: str, storage_opt: Mapping[str, str]) -> None: ...
+
+    def mounts(self, container_id: str) -> list[pb.Mount]:
+        """What to mount on the container's root, in order."""
+
+    async def remove(self, container_id: str) -> None:
+        """Gone from the namespace when this returns; the bytes are freed in the background."""
+
+    async def sizes(self, container_id: str) -> tuple[int, int]:
+        """Bytes (read-write layer, whole root file system)."""
+
+    def graph_driver(self, container_id: str) -> GraphDriverData: ...
+
+    async def sweep(self, known: set[str]) -> None:
+        """Remove read-write layers of containers that are not *known* (start-up)."""
+
+
+class VolumeService(Protocol):
+    async def create(
+        self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str] | None
+    ) -> Volume:
+        """The existing volume of that name, or a new one; ``name`` "" makes an anonymous one.
+
+        Raises ``InvalidParameter`` (name, options) and ``NotFound`` (driver).
+        """
+
+    def get(self, name: str) -> Volume: ...
+
+    async def mount(self, name: str, container_id: str) -> str:
+        """Path of the volume's data on the host, held in use by *container_id* until unmount."""
+
+    async def unmount(self, name: str, container_id: str) -> None: ...
+
+    async def remove(self, name: str, *, force: bool = False) -> None: ...
+
+    def is_anonymous(self, name: str) -> bool: ...
+
+
+class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A created container that wants its network: namespace of process ``pid``."""
+
+    container_id: str
+    container_name: str
+    hostname: str
+    pid: int
+    network_mode: str
+    endpoints: dict[str, EndpointSettings]
+    exposed_ports: list[str]
+    port_bindings: dict[str, list[PortBinding]]
+    publish_all: bool
+    links: list[str]
+    dns: list[str]
+    dns_search: list[str]
+    dns_options: list[str]
+
+
+class Sandbox(msgspec.Struct, kw_only=True):
+    """What an attached container has; ``setup`` is executed inside the namespace by the shim."""
+
+    sandbox_id: str
+    sandbox_key: str
+    endpoints: dict[str, EndpointSettings]
+    ports: dict[str, list[PortBinding] | None]
+
+
+class EtcFiles(msgspec.Struct, frozen=True):
+    """Contents of the container's files, made from its network."""
+
+    hosts: str
+    resolv_conf: str
+
+
+class NetworkService(Protocol):
+    """Life of a sandbox: ``attach`` -> ``detach``. The kernel's namespace is the container's own
+    (made by the runtime); the service makes what is outside: link, addresses, ports, rules."""
+
+    def check(self, network_mode: str, endpoints: Mapping[str, EndpointSettings]) -> None:
+        """Refuse at create what can never work (static address without a subnet, ...)."""
+
+    async def allocate(self, request: SandboxRequest) -> tuple[Sandbox, EtcFiles]:
+        """Addresses and host ports, reserved in the database before anything is made.
+
+        Called before the task is created (``pid`` 0), so that files and environment can tell.
+        Raises ``NotFound``, ``Forbidden``, ``Conflict`` and ``SystemError_`` with Docker's texts.
+        """
+
+    async def attach(self, container_id: str, pid: int) -> pb.NetworkSetup:
+        """Links, ports and rules of an allocated sandbox, for the namespace of *pid*."""
+
+    async def detach(self, container_id: str) -> None:
+        """Undo allocate and attach, also half-done ones; idempotent."""
+
+    async def restore(self, running: Mapping[str, int]) -> None:
+        """Make the kernel agree with *running* (container id -> pid) at start-up."""
+
+    def network_id(self, name: str) -> str | None: ...
+
+
+class ContainerUse(msgspec.Struct, frozen=True):
+    """A container as images, volumes and networks need to know it."""
+
+    id: str
+    name: str
+    running: bool
+    image_id: str
+    image_name: str
+    volumes: list[str]
+    networks: list[str]
+
+
+#: All containers, given to images, volumes and networks by the daemon.
+ContainerUsers = Callable[[], Sequence[ContainerUse]]
+
+__all__ = [
+    "ContainerUse",
+    "ContainerUsers",
+    "EtcFiles",
+    "Image",
+    "ImageService",
+    "LayerService",
+    "NetworkService",
+    "Sandbox",
+    "SandboxRequest",
+    "VolumeService",
+]

@@ -1,0 +1,154 @@
+"""The engine's ZeroMQ side: ROUTER for requests, PUB for events; verb -> handler.
+
+Life of a request: decoded here, run as a task, answered with exactly one ``Reply``; a ``Cancel``
+or the loss of the engine cancels the task. A request that comes again under an id that is still
+running joins it (the API server repeats after a reconnect).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from services.engine.scopes import Background
+from services.protocol.errors import Cancelled, ErrorKind, Failure, WharfError
+from services.protocol.messages import (
+    EVENT_TOPIC,
+    Cancel,
+    Item,
+    Published,
+    Reply,
+    Request,
+    decode_to_engine,
+    encode,
+)
+from services.protocol.paths import ExecRoot
+from services.protocol.verbs import A, R, StreamVerb, Verb
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Context:
+    """What a handler may know of its request."""
+
+    def __init__(self, request_id: str, attempt: int, fds: Callable[[], Awaitable[list[int]]]) -> None:
+        self.request_id = request_id
+        self.attempt = attempt
+        #: Awaits the descriptors sent under the request's ticket; the caller owns and closes them.
+        self.fds = fds
+
+
+Handler = Callable[[A, Context], Awaitable[R]]
+StreamHandler = Callable[[A, Context], AsyncIterator[R]]
+_Run = Callable[[Request, Context, Callable[[bytes], Awaitable[None]]], Awaitable[bytes]]
+
+
+class Router:
+    """Registered verbs and the sockets they are served on."""
+
+    def __init__(self, exec_root: ExecRoot, fds: Callable[[str], Awaitable[list[int]]]) -> None:
+        self._exec_root = exec_root
+        self._take_fds = fds
+        self._verbs: dict[str, _Run] = {}
+        self._running: dict[tuple[bytes, str], asyncio.Task[None]] = {}
+        self._tasks = Background("rpc")
+        self._context = zmq.asyncio.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.SNDHWM, 0)
+        self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._pub: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
+        self._pub.setsockopt(zmq.SNDHWM, 100_000)
+
+    def add(self, verb: Verb[A, R], handler: Callable[[A, Context], Awaitable[R]]) -> None:
+        decode = msgspec.msgpack.Decoder(verb.args).decode
+
+        async def run(request: Request, context: Context, _: Callable[[bytes], Awaitable[None]]) -> bytes:
+            return encode(await handler(decode(request.args), context))
+
+        self._register(verb.name, run)
+
+    def add_stream(self, verb: StreamVerb[A, R], handler: Callable[[A, Context], AsyncIterator[R]]) -> None:
+        decode = msgspec.msgpack.Decoder(verb.args).decode
+
+        async def run(request: Request, context: Context, send: Callable[[bytes], Awaitable[None]]) -> bytes:
+            async for item in handler(decode(request.args), context):
+                await send(encode(item))
+            return b""
+
+        self._register(verb.name, run)
+
+    def _register(self, name: str, run: _Run) -> None:
+        if name in self._verbs:
+            raise ValueError(f"verb {name} is registered twice")
+        self._verbs[name] = run
+
+    def publish(self, published: Published) -> None:
+        self._pub.send_multipart([EVENT_TOPIC, encode(published)], zmq.DONTWAIT)
+
+    def bind(self) -> None:
+        """From here on requests are taken: the last step of the boot."""
+        self._pub.bind(self._exec_root.events_address)
+        self._router.bind(self._exec_root.engine_address)
+
+    async def serve(self) -> None:
+        """Receive until cancelled."""
+        while True:
+            identity, data = await self._router.recv_multipart()
+            try:
+                message = decode_to_engine(data)
+            except msgspec.MsgspecError as error:
+                log.error("message from the API server was not understood: %s", error)
+                continue
+            if isinstance(message, Cancel):
+                if (task := self._running.get((identity, message.id))) is not None:
+                    task.cancel()
+            elif (identity, message.id) not in self._running:
+                key = (identity, message.id)
+                task = self._tasks.spawn(self._answer(identity, message), name=message.verb)
+                self._running[key] = task
+                task.add_done_callback(functools.partial(self._forget, key))
+
+    def _forget(self, key: tuple[bytes, str], _: object) -> None:
+        self._running.pop(key, None)
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        self._router.close(linger=200)
+        self._pub.close(linger=200)
+        self._context.term()
+
+    async def _answer(self, identity: bytes, request: Request) -> None:
+        reply = await self._reply(identity, request)
+        await self._router.send_multipart([identity, encode(reply)])
+
+    async def _reply(self, identity: bytes, request: Request) -> Reply:
+        run = self._verbs.get(request.verb)
+        if run is None:
+            failure = Failure(ErrorKind.NOT_IMPLEMENTED, f"{request.verb} is not implemented")
+            return Reply(request.id, failure=failure)
+
+        async def send(body: bytes) -> None:
+            await self._router.send_multipart([identity, encode(Item(request.id, body))])
+
+        context = Context(request.id, request.attempt, lambda: self._take_fds(request.ticket))
+        try:
+            return Reply(request.id, await run(request, context, send))
+        except WharfError as error:
+            return Reply(request.id, failure=error.to_failure())
+        except asyncio.CancelledError:
+            return Reply(request.id, failure=Cancelled("the request was cancelled").to_failure())
+        except Exception as error:
+            log.exception("%s failed", request.verb)
+            return Reply(request.id, failure=Failure(ErrorKind.SYSTEM, str(error) or type(error).__name__))
+
+
+__all__ = ["Any", "Context", "Handler", "Router", "StreamHandler"]
