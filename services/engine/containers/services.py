@@ -1,0 +1,33 @@
+"""Everything the containers' operations work with, in one place, made by the daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.engine.containers.registry import Registry
+from services.engine.contracts import ImageService, LayerService, NetworkService, VolumeService
+from services.engine.events import Events
+from services.engine.scopes import Background
+from services.engine.shims import Shims
+from services.protocol.paths import ExecRoot
+from services.protocol.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    data_root: Path
+    exec_root: ExecRoot
+    registry: Registry
+    events: Events
+    images: ImageService
+    layers: LayerService
+    networks: NetworkService
+    volumes: VolumeService
+    shims: Shims
+    background: Background
+
+    def container_dir(self, container_id: str) -> Path:
+        """``<data-root>/containers/<id>``, mode 0700: log, hosts, hostname, resolv.conf, checkpoints."""
+        return self.data_root / "containers" / container_id
