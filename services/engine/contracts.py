@@ -13,6 +13,7 @@ import msgspec
 
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import Config, GraphDriverData, PortBinding
+from services.protocol.api.images import ImageSummary
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.api.volumes import Volume
 
@@ -41,6 +42,12 @@ class ImageService(Protocol):
     def names(self, image_id: str) -> Sequence[str]:
         """Familiar names (``busybox:latest``) of an image, sorted."""
 
+    def count(self) -> int:
+        """Number of images, without intermediate ones."""
+
+    async def usage(self) -> list[ImageSummary]:
+        """All images with their sizes, shared sizes and numbers of containers (``system df``)."""
+
     def ancestors(self, reference: str) -> set[str]:
         """Ids of the image and of all images built from it (``ancestor`` filter); empty if unknown."""
 
@@ -53,6 +60,12 @@ class LayerService(Protocol):
     """
 
     driver_name: str
+
+    def driver_status(self) -> list[list[str]]:
+        """Pairs for ``/info``'s DriverStatus."""
+
+    async def total_size(self) -> int:
+        """Bytes of all image layers, each counted once."""
 
     async def create(self, container_id: str, chain_id: str, storage_opt: Mapping[str, str]) -> None: ...
 
@@ -90,6 +103,9 @@ class VolumeService(Protocol):
     async def remove(self, name: str, *, force: bool = False) -> None: ...
 
     def is_anonymous(self, name: str) -> bool: ...
+
+    async def usage(self) -> list[Volume]:
+        """All volumes with ``usage_data`` (``system df``)."""
 
 
 class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
