@@ -124,6 +124,9 @@ class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
     dns: list[str]
     dns_search: list[str]
     dns_options: list[str]
+    domainname: str = ""
+    #: ``name:address`` lines of /etc/hosts; the address may be ``host-gateway``.
+    extra_hosts: list[str] = []
 
 
 class Sandbox(msgspec.Struct, kw_only=True):
