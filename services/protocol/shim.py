@@ -78,7 +78,10 @@ class ReadLogs(msgspec.Struct, tag="logs", frozen=True):
 
 
 class StoppedLogs(msgspec.Struct, frozen=True):
-    """Argument of the ``docker-logs`` helper: the log of a container that has no shim."""
+    """The log of a container that has no shim: ``argv[1]`` of the ``docker-logs`` helper, as JSON.
+
+    The connection is the helper's descriptor ``client``. A file that is not there is an empty log.
+    """
 
     driver: str
     path: str

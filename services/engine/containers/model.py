@@ -153,7 +153,14 @@ class Runtime:
         #: Restart back-off in seconds; the task that waits for it.
         self.restart_delay = 0.0
         self.restart_timer: asyncio.Task[None] | None = None
+        #: A signal meant to end it was sent: no restart policy brings it back from that exit.
         self.stop_requested = False
+        #: ``restart`` is between stop and start: the exit is not the end, nothing is auto-removed.
+        self.restart_requested = False
+        #: Somebody removes it; a second removal is refused.
+        self.removal_in_progress = False
+        #: Exits that this engine process has recorded.
+        self.exits = 0
         self.health_monitor: asyncio.Task[None] | None = None
 
     def notify(self) -> None:

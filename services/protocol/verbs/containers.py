@@ -94,11 +94,13 @@ class LogsArgs(msgspec.Struct, frozen=True):
 class Stream(msgspec.Struct, frozen=True):
     """Where to hand the connection; ``tty`` decides raw or multiplexed content type.
 
-    ``handover`` None: there is nothing to stream; answer with an empty body.
+    ``handover`` None: there is nothing to stream; the connection is upgraded, ``text`` is written
+    as one frame of standard output (nothing when it is empty), and that is the end.
     """
 
     handover: Handover | None
     tty: bool
+    text: str = ""
 
 
 class ResizeArgs(msgspec.Struct, frozen=True):
