@@ -1,0 +1,80 @@
+# wharfd: `make run` to try it, `make test` before a change lands. Both set up all they need.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+STAMP := $(VENV)/.installed
+# Transcripts of the reference engine, where they are at hand beside the source tree.
+REPLAY ?= ../shared/replay
+
+# Debian packages, and a file that tells whether each is there.
+PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
+            busybox-static:/bin/busybox procps:/bin/ps
+REPLAY_PACKAGES := jq:/usr/bin/jq curl:/usr/bin/curl gcc:/usr/bin/cc libc6-dev:/usr/include/stdlib.h
+
+.PHONY: help venv packages run stop test lint unit integration e2e replay bench lock clean
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make venv          .venv with everything, console scripts in .venv/bin; Debian packages if absent
+venv: packages $(STAMP)
+
+packages:
+	@sh tests/harness/packages.sh python3-venv:venv $(PACKAGES)
+
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml | packages
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PYTHON) -m reexec --install $(BIN)
+	touch $@
+
+#: make run           start wharfd on unix:///run/wharfd/docker.sock and run a container
+run: venv
+	@$(PYTHON) -m examples.first_run
+
+#: make stop          end the daemon that `make run` started
+stop:
+	@python3 -m examples.stop
+
+#: make test          lint, types, import rule, unit, integration and e2e tests, transcripts
+test: venv lint replay
+	$(PYTHON) -m pytest
+
+#: make lint          ruff (lint and format), mypy, import rule
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+#: make unit          tests that need no root
+unit: venv
+	$(PYTHON) -m pytest tests/unit
+
+#: make integration   tests with real containers, as root
+integration: venv
+	$(PYTHON) -m pytest tests/integration
+
+#: make e2e           the docker command and docker-py against a real daemon, as root
+e2e: venv
+	$(PYTHON) -m pytest tests/e2e
+
+#: make replay        the transcripts of tests/replay.passing, where $(REPLAY) is there
+replay: venv
+	@if [ -x $(REPLAY)/replay ]; then \
+	    sh tests/harness/packages.sh $(REPLAY_PACKAGES) && $(PYTHON) -m tests.harness.replay $(REPLAY); \
+	else echo "no transcripts at $(REPLAY)"; fi
+
+#: make bench         wharfd against Debian's docker.io on this machine (BENCH=--quick for a short run)
+bench: venv
+	$(PYTHON) -m bench $(BENCH)
+
+#: make lock          requirements*.txt from pyproject.toml: exact versions of everything
+lock:
+	sh tests/harness/lock.sh
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,36 @@
+"""``make stop``: SIGTERM to the daemon of ``make run``, and wait for its end."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+PID_FILE = Path("/run/wharfd/wharfd.pid")
+#: Seconds; the daemon gives its containers 15.
+TIMEOUT = 60
+
+
+def main() -> int:
+    try:
+        pid = int(PID_FILE.read_text())
+        process = os.pidfd_open(pid)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        print("wharfd is not running")
+        return 0
+    if b"wharfd" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        print("wharfd is not running")
+        return 0
+    signal.pidfd_send_signal(process, signal.SIGTERM)
+    ended, _, _ = select.select([process], [], [], TIMEOUT)
+    if not ended:
+        print(f"wharfd (pid {pid}) has not ended within {TIMEOUT} s", file=sys.stderr)
+        return 1
+    print("wharfd has stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
