@@ -1,0 +1,142 @@
+"""Devices of a container: nodes to make and the device cgroup's rules (moby ``daemon/pkg/oci``)."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+
+from services.protocol import oci
+from services.protocol.api.containers import DeviceMapping, HostConfig
+from services.protocol.errors import SystemError_
+
+_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z", re.ASCII)
+_NOT_A_DEVICE = "not a device node"
+
+#: (type, major, minor, access); None is any. Nodes may be made, but only these opened.
+_DEFAULT_RULES: tuple[tuple[str, int | None, int | None, str], ...] = (
+    ("c", None, None, "m"),
+    ("b", None, None, "m"),
+    ("c", 1, 3, "rwm"),  # null
+    ("c", 1, 5, "rwm"),  # zero
+    ("c", 1, 7, "rwm"),  # full
+    ("c", 1, 8, "rwm"),  # random
+    ("c", 1, 9, "rwm"),  # urandom
+    ("c", 5, 0, "rwm"),  # tty
+    ("c", 5, 1, "rwm"),  # console
+    ("c", 5, 2, "rwm"),  # ptmx
+    ("c", 136, None, "rwm"),  # pts
+)
+_DENY_ALL = oci.DeviceCgroup(allow=False, type="a", access="rwm")
+_ALLOW_ALL = oci.DeviceCgroup(allow=True, type="a", access="rwm")
+#: Not to be copied into a privileged container: they are per container or per terminal.
+_SKIPPED_IN_DEV = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"})
+
+
+def build_devices(host: HostConfig) -> tuple[list[oci.Device], list[oci.DeviceCgroup]]:
+    """(nodes, rules); raises ``SystemError_`` with Docker's texts."""
+    if host.privileged:
+        return _host_devices() + _mapped_privileged(host.devices), [_ALLOW_ALL]
+    nodes: list[oci.Device] = []
+    rules = [_DENY_ALL, *(_rule(*default) for default in _DEFAULT_RULES)]
+    for mapping in host.devices or []:
+        for node in devices_of(mapping.path_on_host, mapping.path_in_container):
+            nodes.append(node)
+            rules.append(_rule(node.type, node.major, node.minor, mapping.cgroup_permissions))
+    rules.extend(parse_rule(rule) for rule in host.device_cgroup_rules or [])
+    return nodes, rules
+
+
+def _rule(kind: str, major: int | None, minor: int | None, access: str) -> oci.DeviceCgroup:
+    return oci.DeviceCgroup(allow=True, type=kind, major=major, minor=minor, access=access)
+
+
+def parse_rule(text: str) -> oci.DeviceCgroup:
+    """``c 10:237 rwm``; raises ``SystemError_``."""
+    match = _RULE.match(text)
+    if match is None:
+        raise SystemError_(f"invalid device cgroup rule format: '{text}'")
+    kind, major, minor, access = match.groups()
+    return _rule(kind, None if major == "*" else int(major), None if minor == "*" else int(minor), access)
+
+
+def _mapped_privileged(mappings: Sequence[DeviceMapping] | None) -> list[oci.Device]:
+    """A privileged container has every device; only those under another name are added."""
+    nodes = []
+    for mapping in mappings or []:
+        if mapping.path_on_host != mapping.path_in_container:
+            nodes.extend(devices_of(mapping.path_on_host, mapping.path_in_container))
+    return nodes
+
+
+def devices_of(path_on_host: str, path_in_container: str) -> list[oci.Device]:
+    """The device at *path_on_host*, or every device below it when it is a directory."""
+    resolved = os.path.realpath(path_on_host) if os.path.islink(path_on_host) else path_on_host
+    try:
+        if (node := _device(resolved, path_in_container)) is not None:
+            return [node]
+        nodes = _walk(resolved, path_in_container) if os.path.isdir(resolved) else []
+        reason = _NOT_A_DEVICE
+    except OSError as error:
+        nodes, reason = [], (error.strerror or "").lower()
+    if not nodes:
+        raise SystemError_(
+            f'error gathering device information while adding custom device "{path_on_host}": {reason}'
+        )
+    return nodes
+
+
+def _walk(directory: str, path_in_container: str) -> list[oci.Device]:
+    nodes = []
+    for parent, folders, names in os.walk(directory):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            inside = os.path.join(path_in_container, os.path.relpath(path, directory))
+            try:
+                node = _device(path, inside)
+            except OSError:
+                continue
+            if node is not None:
+                nodes.append(node)
+    return nodes
+
+
+def _device(path: str, path_in_container: str) -> oci.Device | None:
+    status = os.lstat(path)
+    if stat.S_ISBLK(status.st_mode):
+        kind = "b"
+    elif stat.S_ISCHR(status.st_mode):
+        kind = "c"
+    elif stat.S_ISFIFO(status.st_mode):
+        kind = "p"
+    else:
+        return None
+    return oci.Device(
+        path=path_in_container,
+        type=kind,
+        major=os.major(status.st_rdev),
+        minor=os.minor(status.st_rdev),
+        file_mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+    )
+
+
+def _host_devices() -> list[oci.Device]:
+    """Every device of the host but consoles, which are the runtime's to make."""
+    nodes = []
+    for parent, folders, names in os.walk("/dev"):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED_IN_DEV)
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            if path in ("/dev/console", "/dev/ptmx"):
+                continue
+            try:
+                node = _device(path, path)
+            except OSError:
+                continue
+            if node is not None and node.type != "p":
+                nodes.append(node)
+    return nodes

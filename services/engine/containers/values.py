@@ -1,0 +1,35 @@
+"""Values as Go's strconv and Docker's units read them."""
+
+from __future__ import annotations
+
+import re
+
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP])?(i?[bB])?\Z", re.ASCII)
+_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+def parse_bool(text: str) -> bool:
+    """``strconv.ParseBool``; raises ``ValueError``."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+
+
+def ram_in_bytes(text: str) -> int:
+    """``units.RAMInBytes``: ``64m``, ``1GiB``, ``10``; raises ``ValueError`` with its text."""
+    match = _SIZE.match(text)
+    if match is None:
+        raise ValueError(f"invalid size: '{text}'")
+    return int(float(match[1]) * 1024 ** _UNITS[(match[2] or "").lower()])
+
+
+def go_quote(text: str) -> str:
+    """*text* as Go's ``%q`` prints it, for the characters that occur in names and paths."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    for plain, short in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
+        escaped = escaped.replace(plain, short)
+    return f'"{escaped}"'
