@@ -125,7 +125,8 @@ class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
     dns_search: list[str]
     dns_options: list[str]
     domainname: str = ""
-    #: ``name:address`` lines of /etc/hosts; the address may be ``host-gateway``.
+    #: ``name:address`` lines of /etc/hosts; the address may be ``host-gateway``; legacy links are
+    #: ``alias hostname name:address``.
     extra_hosts: list[str] = []
 
 
@@ -155,8 +156,11 @@ class NetworkService(Protocol):
     async def allocate(self, request: SandboxRequest) -> tuple[Sandbox, EtcFiles]:
         """Addresses and host ports, reserved in the database before anything is made.
 
-        Called before the task is created (``pid`` 0), so that files and environment can tell.
-        Raises ``NotFound``, ``Forbidden``, ``Conflict`` and ``SystemError_`` with Docker's texts.
+        Called before the task is created (``pid`` 0), so that files and environment can tell;
+        ``sandbox_key`` is ``/proc/<pid>/ns/net`` as soon as the task's pid is known. Not called for
+        ``container:<id>`` mode. Endpoints come back under their networks' names.
+        Raises ``NotFound``, ``Forbidden``, ``InvalidParameter`` and ``SystemError_`` with Docker's texts
+        ("failed to set up container networking: ..."); nothing stays reserved then.
         """
 
     async def attach(self, container_id: str, pid: int) -> pb.NetworkSetup:
@@ -169,6 +173,37 @@ class NetworkService(Protocol):
         """Make the kernel agree with *running* (container id -> pid) at start-up."""
 
     def network_id(self, name: str) -> str | None: ...
+
+
+class NetworkedContainer(msgspec.Struct, frozen=True, kw_only=True):
+    """A container as ``network connect`` and ``disconnect`` see it; ``pid`` 0 when it does not run.
+
+    ``hosts_path`` is its ``/etc/hosts`` on the host ("" before the first start).
+    """
+
+    id: str
+    name: str
+    hostname: str
+    domainname: str
+    network_mode: str
+    pid: int
+    endpoints: dict[str, EndpointSettings]
+    hosts_path: str
+
+
+class ContainerNetworks(Protocol):
+    """The containers' side of connect and disconnect; bound to the networks by the daemon."""
+
+    def networked(self, ref: str) -> NetworkedContainer:
+        """By name, id or prefix; raises ``NotFound`` ("No such container: x")."""
+
+    async def set_endpoints(
+        self,
+        container_id: str,
+        endpoints: Mapping[str, EndpointSettings],
+        ports: Mapping[str, list[PortBinding] | None] | None,
+    ) -> None:
+        """The container's ``NetworkSettings`` from now on, persisted (``ports`` None: unchanged)."""
 
 
 class ContainerUse(msgspec.Struct, frozen=True):
@@ -187,6 +222,7 @@ class ContainerUse(msgspec.Struct, frozen=True):
 ContainerUsers = Callable[[], Sequence[ContainerUse]]
 
 __all__ = [
+    "ContainerNetworks",
     "ContainerUse",
     "ContainerUsers",
     "EtcFiles",
@@ -194,6 +230,7 @@ __all__ = [
     "ImageService",
     "LayerService",
     "NetworkService",
+    "NetworkedContainer",
     "Sandbox",
     "SandboxRequest",
     "VolumeService",

@@ -1,0 +1,76 @@
+"""What can never work is refused when it is asked for (moby daemon/container_operations.go)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+
+from services.engine.networks.ipam import PoolRecord
+from services.engine.networks.model import PREDEFINED, NetworkRecord
+from services.engine.networks.registry import Registry
+from services.protocol.api.networks import EndpointSettings
+from services.protocol.errors import InvalidParameter, NotFound
+
+_MAC = re.compile(r"[0-9a-fA-F]{2}(?:([:-])[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}")
+
+
+def check(registry: Registry, network_mode: str, endpoints: Mapping[str, EndpointSettings]) -> None:
+    """Endpoint settings of a container to be created; a network that is not there may come yet."""
+    for name, settings in endpoints.items():
+        try:
+            network: NetworkRecord | None = registry.find(name)
+        except NotFound:
+            network = None
+        if found := problems(name, network, settings):
+            raise InvalidParameter(f"invalid config for network {name}: {describe(found)}")
+
+
+def describe(found: list[str]) -> str:
+    listed = found[0] if len(found) == 1 else "\n".join(f"* {one}" for one in found)
+    return f"invalid endpoint settings:\n{listed}"
+
+
+def problems(name: str, network: NetworkRecord | None, settings: EndpointSettings) -> list[str]:
+    """Why *settings* cannot work in the network; empty if they can."""
+    found: list[str] = []
+    addresses = _static_addresses(settings)
+    predefined = name in (*PREDEFINED, "default")
+    if predefined and addresses:
+        found.append("user-specified IP address is supported on user-defined networks only")
+    if predefined and settings.aliases:
+        found.append("network-scoped aliases are only supported for user-defined networks")
+    if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
+        found.append(f"invalid MAC address: {settings.mac_address}")
+    for address in addresses:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            found.append(f"invalid IP address: {address}")
+            continue
+        if network is not None and (problem := _outside(network, parsed, predefined)):
+            found.append(problem)
+    return found
+
+
+def _static_addresses(settings: EndpointSettings) -> list[str]:
+    config = settings.ipam_config
+    if config is None:
+        return []
+    return [one for one in (config.ipv4_address, config.ipv6_address) if isinstance(one, str) and one]
+
+
+def _outside(
+    network: NetworkRecord, address: ipaddress.IPv4Address | ipaddress.IPv6Address, predefined: bool
+) -> str:
+    pools: list[PoolRecord] = [
+        pool for pool in network.pools if address in ipaddress.ip_network(pool.subnet, strict=False)
+    ]
+    if not pools:
+        return f"no configured subnet contains IP address {address}"
+    if not predefined and not pools[0].configured:
+        return (
+            "user specified IP address is supported only when connecting to networks "
+            "with user configured subnets"
+        )
+    return ""

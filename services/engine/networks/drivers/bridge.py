@@ -1,0 +1,170 @@
+"""Bridge networks: a bridge on the host, a veth pair per container, NAT by the firewall."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import secrets
+from collections.abc import Mapping, Sequence
+
+from services.engine.networks.firewall import BridgeRules
+from services.engine.networks.kernel import Kernel, write_sysctl
+from services.engine.networks.links import Link
+from services.engine.networks.model import EndpointRecord, NetworkRecord
+from services.engine.networks.netlink import NetlinkError
+from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
+
+PREFIX = "com.docker.network.bridge."
+NAME = PREFIX + "name"
+ICC = PREFIX + "enable_icc"
+MASQUERADE = PREFIX + "enable_ip_masquerade"
+HOST_BINDING = PREFIX + "host_binding_ipv4"
+DEFAULT_BRIDGE = PREFIX + "default_bridge"
+MTU = "com.docker.network.driver.mtu"
+_BOOLEANS = {ICC, MASQUERADE, DEFAULT_BRIDGE}
+_TRUE = {"1", "t", "T", "true", "TRUE", "True"}
+_FALSE = {"0", "f", "F", "false", "FALSE", "False"}
+_IFNAME_MAX = 15
+
+
+def truth(options: Mapping[str, str], name: str, default: bool) -> bool:
+    """A Go boolean among the options; empty is the default."""
+    value = options.get(name, "")
+    return value in _TRUE if value else default
+
+
+def mtu(options: Mapping[str, str]) -> int:
+    """Bytes; 0 is the kernel's default."""
+    value = options.get(MTU, "")
+    return int(value) if value.isdigit() else 0
+
+
+class BridgeDriver:
+    name = "bridge"
+    addresses = True
+
+    def __init__(self, kernel: Kernel, *, ip_forward: bool) -> None:
+        self._kernel = kernel
+        self._ip_forward = ip_forward
+        self._indexes: dict[str, int] = {}
+
+    def options(self, options: Mapping[str, str]) -> None:
+        for name, value in options.items():
+            if name in _BOOLEANS:
+                if value and value not in _TRUE | _FALSE:
+                    raise InvalidParameter(
+                        f'failed to parse {name} value: "{value}" (strconv.ParseBool: parsing "{value}": '
+                        "invalid syntax)"
+                    )
+            elif name == MTU:
+                if value and not value.isdigit():
+                    raise InvalidParameter(
+                        f'failed to parse {name} value: "{value}" (strconv.Atoi: parsing "{value}": '
+                        "invalid syntax)"
+                    )
+            elif name == NAME:
+                if len(value) > _IFNAME_MAX or "/" in value or " " in value:
+                    raise InvalidParameter(f'invalid interface name "{value}"')
+            elif name == HOST_BINDING:
+                _check_address(value)
+            elif name.startswith("com.docker.network."):
+                raise Unimplemented(f"network option {name} is not implemented")
+
+    def interface_name(self, network_id: str, options: Mapping[str, str]) -> str:
+        return options.get(NAME) or f"br-{network_id[:12]}"
+
+    def create(self, network: NetworkRecord) -> None:
+        links = self._kernel.links
+        try:
+            link = self._adopt(network) or self._make(network)
+            for pool in network.pools:
+                if pool.gateway and "/" not in pool.gateway:
+                    prefix = ipaddress.ip_network(pool.subnet, strict=False).prefixlen
+                    links.add_address(link.index, ipaddress.ip_interface(f"{pool.gateway}/{prefix}"))
+            if not link.up:
+                links.set_up(link.index)
+        except NetlinkError as error:
+            raise SystemError_(f"failed to create bridge {network.interface}: {error.strerror}") from error
+        self._indexes[network.interface] = link.index
+        conf = f"net/ipv4/conf/{network.interface}"
+        if self._kernel.firewall is not None:
+            write_sysctl(f"{conf}/route_localnet", "1")
+        if self._ip_forward and not network.internal:
+            write_sysctl("net/ipv4/ip_forward", "1")
+        if self._kernel.firewall is not None:
+            self._kernel.firewall.add_bridge(bridge_rules(network))
+
+    def _adopt(self, network: NetworkRecord) -> Link | None:
+        for link in self._kernel.links.links():
+            if link.name == network.interface:
+                if link.kind != "bridge":
+                    raise SystemError_(f"existing interface {link.name} is not a bridge")
+                return link
+        return None
+
+    def _make(self, network: NetworkRecord) -> Link:
+        links = self._kernel.links
+        address = "02:42:" + secrets.token_bytes(4).hex(":")
+        links.create_bridge(network.interface, address, mtu(network.options))
+        if not network.enable_ipv6:
+            write_sysctl(f"net/ipv6/conf/{network.interface}/disable_ipv6", "1")
+        return Link(links.index(network.interface), network.interface, "bridge", 0, address, True)
+
+    def remove(self, network: NetworkRecord) -> None:
+        self._indexes.pop(network.interface, None)
+        if self._kernel.firewall is not None:
+            self._kernel.firewall.remove_bridge(network.interface)
+        if network.owned:
+            try:
+                self._kernel.links.delete([network.interface])
+            except NetlinkError as error:
+                text = f"failed to remove bridge {network.interface}: {error.strerror}"
+                raise SystemError_(text) from error
+
+    def join(self, network: NetworkRecord, endpoint: EndpointRecord, namespace: int) -> None:
+        try:
+            self._veth(network, endpoint, namespace)
+        except NetlinkError as error:
+            if error.errno not in (errno.ENODEV, errno.EINVAL, errno.EEXIST):
+                raise SystemError_(f"failed to add {endpoint.host_interface}: {error.strerror}") from error
+            # The bridge was made again behind our back, or a link of this name was left behind.
+            try:
+                self._kernel.links.delete([endpoint.host_interface])
+                self.create(network)
+                self._veth(network, endpoint, namespace)
+            except NetlinkError as again:
+                raise SystemError_(f"failed to add {endpoint.host_interface}: {again.strerror}") from again
+
+    def _veth(self, network: NetworkRecord, endpoint: EndpointRecord, namespace: int) -> None:
+        index = self._indexes.get(network.interface)
+        if index is None:
+            index = self._indexes[network.interface] = self._kernel.links.index(network.interface)
+        self._kernel.links.create_veth(
+            endpoint.host_interface,
+            index,
+            endpoint.interface,
+            endpoint.mac_address,
+            mtu(network.options),
+            namespace,
+            isolated=not truth(network.options, ICC, True),
+        )
+
+    def leave(self, endpoints: Sequence[EndpointRecord]) -> None:
+        self._kernel.remove_links([one.host_interface for one in endpoints if one.host_interface])
+
+
+def bridge_rules(network: NetworkRecord) -> BridgeRules:
+    return BridgeRules(
+        bridge=network.interface,
+        subnets=tuple(pool.subnet for pool in network.pools if ":" not in pool.subnet),
+        icc=truth(network.options, ICC, True),
+        internal=network.internal,
+        masquerade=truth(network.options, MASQUERADE, True),
+    )
+
+
+def _check_address(value: str) -> None:
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError:
+        raise InvalidParameter(f"invalid IPv4 address: {value}") from None

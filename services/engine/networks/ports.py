@@ -1,0 +1,224 @@
+"""Host ports: which a container asks for, which it gets, and the sockets that hold them.
+
+A port is really bound, so that it cannot be given away behind the engine's back, nor taken from
+a program that has it. The packets never reach these sockets: the firewall turns them before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from services.protocol.api.containers import PortBinding
+from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
+
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_NUMBERS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+ANY4, ANY6 = "0.0.0.0", "::"
+
+
+class PortRequest(msgspec.Struct, frozen=True):
+    """``host_ports`` (first, last); (0, 0) is any free one. ``host_ip`` empty is every address."""
+
+    protocol: str
+    container_port: int
+    host_ip: str
+    host_ports: tuple[int, int]
+
+
+class PublishedPort(msgspec.Struct, frozen=True):
+    """A host port in use; one per address family."""
+
+    protocol: str
+    container_port: int
+    host_ip: str
+    host_port: int
+
+
+def parse_range(text: str) -> tuple[int, int]:
+    """``"80"``, ``"80-90"`` or ``""`` (0, 0); raises ``InvalidParameter``."""
+    if text in ("", "0"):
+        return (0, 0)
+    match = _NUMBERS.fullmatch(text)
+    if match:
+        first = int(match[1])
+        last = int(match[2] or match[1])
+        if 0 < first <= last <= 65535:
+            return (first, last)
+    raise InvalidParameter(f'invalid port specification: "{text}"')
+
+
+def split_port(text: str) -> tuple[int, str]:
+    """``"80/tcp"`` or ``"80"`` as (80, "tcp")."""
+    number, _, protocol = text.partition("/")
+    if not number.isdigit() or not 0 < int(number) <= 65535:
+        raise InvalidParameter(f'invalid port specification: "{text}"')
+    return int(number), (protocol or "tcp").lower()
+
+
+def port_requests(
+    exposed: Sequence[str], bindings: Mapping[str, Sequence[PortBinding]], publish_all: bool
+) -> list[PortRequest]:
+    """What a container asks to be published, in the order of port and protocol."""
+    wanted: list[PortRequest] = []
+    names = {split_port(name): name for name in bindings}
+    if publish_all:
+        for name in exposed:
+            names.setdefault(split_port(name), "")
+    for number, protocol in sorted(names):
+        given = bindings.get(names[number, protocol]) or (
+            [PortBinding()] if publish_all or names[number, protocol] else []
+        )
+        for binding in given:
+            host = parse_range(binding.host_port)
+            wanted.append(PortRequest(protocol, number, binding.host_ip, host))
+    return wanted
+
+
+def describe(
+    exposed: Sequence[str], published: Sequence[PublishedPort]
+) -> dict[str, list[PortBinding] | None]:
+    """``NetworkSettings.Ports``: exposed ports that are not published have no bindings."""
+    ports: dict[str, list[PortBinding] | None] = {}
+    for name in exposed:
+        number, protocol = split_port(name)
+        ports[f"{number}/{protocol}"] = None
+    for port in published:
+        name = f"{port.container_port}/{port.protocol}"
+        bindings = ports.get(name) or []
+        bindings.append(PortBinding(host_ip=port.host_ip, host_port=str(port.host_port)))
+        ports[name] = bindings
+    return ports
+
+
+@dataclass
+class _Held:
+    """One protocol's port on the addresses that hold it."""
+
+    sockets: dict[str, socket.socket | None] = field(default_factory=dict)
+
+
+class HostPorts:
+    """All ports this daemon publishes; called on the event loop (a bind takes microseconds)."""
+
+    def __init__(self, *, listen: bool = True, ipv6: bool | None = None) -> None:
+        #: Listening keeps others from sharing the address (SO_REUSEADDR); without a firewall it
+        #: would accept connections that nobody serves.
+        self._listen = listen
+        self._ipv6 = Path("/proc/net/if_inet6").exists() if ipv6 is None else ipv6
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._ephemeral = _ephemeral_ports()
+
+    def reserve(self, request: PortRequest) -> list[PublishedPort]:
+        """Bind; raises ``SystemError_`` with Docker's texts (without what they are about)."""
+        if request.protocol not in ("tcp", "udp"):
+            raise Unimplemented(f"publishing {request.protocol} ports is not implemented")
+        hosts = self._hosts(request.host_ip)
+        first, last = request.host_ports
+        failure: SystemError_ | None = None
+        for number in self._ephemeral() if not first else range(first, last + 1):
+            try:
+                self._bind(hosts, request.protocol, number)
+            except SystemError_ as error:
+                failure = error
+                if first == last and first:
+                    raise
+                if isinstance(error.__cause__, OSError) and error.__cause__.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            return [PublishedPort(request.protocol, request.container_port, host, number) for host in hosts]
+        raise failure or SystemError_("all ports are allocated")
+
+    def restore(self, port: PublishedPort) -> None:
+        """Take a port again after a restart; raises ``SystemError_`` if another program has it."""
+        self._bind([port.host_ip], port.protocol, port.host_port)
+
+    def release(self, ports: Sequence[PublishedPort]) -> None:
+        for port in ports:
+            held = self._held.get((port.protocol, port.host_port))
+            if held is None:
+                continue
+            if (sock := held.sockets.pop(port.host_ip, None)) is not None:
+                sock.close()
+            if not held.sockets:
+                del self._held[port.protocol, port.host_port]
+
+    def close(self) -> None:
+        for held in self._held.values():
+            for sock in held.sockets.values():
+                if sock is not None:
+                    sock.close()
+        self._held.clear()
+
+    def _hosts(self, host_ip: str) -> list[str]:
+        if host_ip:
+            return [host_ip]
+        return [ANY4, ANY6] if self._ipv6 else [ANY4]
+
+    def _bind(self, hosts: Sequence[str], protocol: str, number: int) -> None:
+        held = self._held.get((protocol, number), _Held())
+        for host in hosts:
+            for other in held.sockets:
+                if other == host or {other, host} & {_wildcard(host)} and _wildcard(host) == _wildcard(other):
+                    raise SystemError_(f"Bind for {other}:{number} failed: port is already allocated")
+        sockets: dict[str, socket.socket | None] = {}
+        try:
+            for host in hosts:
+                sockets[host] = _open(host, protocol, number, self._listen)
+        except OSError as error:
+            for sock in sockets.values():
+                if sock is not None:
+                    sock.close()
+            shown = f"[{host}]" if ":" in host else host
+            reason = os.strerror(error.errno or 0)
+            text = f"failed to bind host port {shown}:{number}/{protocol}: {reason.lower()}"
+            raise SystemError_(text) from error
+        held.sockets.update(sockets)
+        self._held[protocol, number] = held
+
+
+def _wildcard(host: str) -> str:
+    return ANY6 if ":" in host else ANY4
+
+
+def _open(host: str, protocol: str, number: int, listen: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    sock = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if protocol == "tcp" and listen and family == socket.AF_INET:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections may linger
+            sock.bind((host, number))
+            sock.listen(1)
+        else:
+            sock.bind((host, number))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _ephemeral_ports() -> Callable[[], Iterator[int]]:
+    """A function giving each port of the kernel's ephemeral range once, from where it last was."""
+    try:
+        first, last = (int(word) for word in _PORT_RANGE.read_text().split())
+    except (OSError, ValueError):
+        first, last = 32768, 60999
+    place = first
+
+    def numbers() -> Iterator[int]:
+        nonlocal place
+        for _ in range(last - first + 1):
+            number, place = place, place + 1 if place < last else first
+            yield number
+
+    return numbers

@@ -1,0 +1,80 @@
+"""Start-up: the kernel is made to agree with the database, and the database with what runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from services.engine.networks.drivers.bridge import bridge_rules
+from services.engine.networks.kernel import Kernel
+from services.engine.networks.links import Link
+from services.engine.networks.model import NetworkRecord, SandboxRecord
+from services.engine.networks.ports import HostPorts
+from services.engine.networks.records import Records
+from services.engine.networks.registry import Registry
+from services.engine.networks.sandboxes import Sandboxes
+from services.protocol.errors import WharfError
+
+log = logging.getLogger(__name__)
+
+
+async def restore(
+    running: Mapping[str, int],
+    records: Records,
+    registry: Registry,
+    kernel: Kernel,
+    ports: HostPorts,
+    sandboxes: Sandboxes,
+) -> None:
+    """Sandboxes of *running* containers are kept with all they have; others are released."""
+    await registry.ensure_predefined()
+    kept: list[SandboxRecord] = []
+    for record in records.sandboxes():
+        if record.container_id in running:
+            _keep(record, registry, ports)
+            sandboxes.by_container[record.container_id] = record
+            kept.append(record)
+        else:
+            records.delete_sandbox(record.container_id)
+    bridges = [network for network in registry.all() if network.driver == "bridge"]
+    if kernel.firewall is not None:
+        # One transaction, before the bridges: containers that run never see a half-made table.
+        rules = [rule for record in kept for rule in sandboxes.port_rules(record)]
+        await kernel.run(kernel.firewall.reset, [bridge_rules(one) for one in bridges], rules)
+    for network in bridges:
+        try:
+            await kernel.run(registry.driver(network).create, network)
+        except WharfError as error:
+            if network.interface == "" or network.name == "bridge":
+                raise
+            log.error("network %s could not be restored: %s", network.name, error)
+    known = {endpoint.host_interface for record in kept for endpoint in record.endpoints}
+    kernel.remove_links(_orphans(await kernel.run(kernel.links.links), bridges, known))
+
+
+def _keep(record: SandboxRecord, registry: Registry, ports: HostPorts) -> None:
+    for endpoint in record.endpoints:
+        network = registry.get(endpoint.network_id)
+        if network is None:
+            log.error("container %s is in a network that is gone", record.container_id)
+        elif endpoint.ipv4 and not registry.addresses(network).restore(endpoint.ipv4):
+            log.error("address %s of container %s is in use twice", endpoint.ipv4, record.container_id)
+    for port in record.ports:
+        try:
+            ports.restore(port)
+        except WharfError as error:
+            log.error("container %s: %s", record.container_id, error)
+
+
+def _orphans(links: list[Link], bridges: list[NetworkRecord], known: set[str]) -> list[str]:
+    """veth ends on bridges of ours that belong to no sandbox."""
+    names = {network.interface for network in bridges}
+    ours = {link.index for link in links if link.name in names}
+    return [
+        link.name
+        for link in links
+        if link.kind == "veth"
+        and link.master in ours
+        and link.name.startswith("veth")
+        and link.name not in known
+    ]
