@@ -36,7 +36,7 @@ class Services:
 
 def create_app(services: Services) -> App:
     app: App = falcon.asgi.App(
-        middleware=[CleanPathMiddleware(), VersionMiddleware()],  # type: ignore[list-item]
+        middleware=[CleanPathMiddleware(), VersionMiddleware()],
         router=Router(),
     )
     app.resp_options.default_media_type = None  # type: ignore[assignment]

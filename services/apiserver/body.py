@@ -14,6 +14,7 @@ import falcon.asgi
 import msgspec
 
 from services.apiserver import gojson
+from services.apiserver.descriptors import writable
 from services.apiserver.exchange import EXTENSION, ClientGone, Exchange
 from services.protocol.errors import InvalidParameter
 
@@ -108,7 +109,7 @@ class Upload:
                 try:
                     view = view[os.write(self._writer, view) :]
                 except BlockingIOError:
-                    await _writable(self._writer)
+                    await writable(self._writer)
                 except BrokenPipeError:
                     self.close()
         self.close()
@@ -122,13 +123,3 @@ class Upload:
         writer, self._writer = self._writer, -1
         if writer >= 0:
             os.close(writer)
-
-
-async def _writable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(fd, lambda: future.done() or future.set_result(None))
-    try:
-        await future
-    finally:
-        loop.remove_writer(fd)

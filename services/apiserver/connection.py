@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from services.apiserver.exchange import EXTENSION, ClientGone, Exchange
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable
 
 #: Bytes of request line and headers; Go's ``http.DefaultMaxHeaderBytes`` and its slack.
 MAX_HEADER = (1 << 20) + 4096
@@ -43,11 +43,11 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]
 
-    async def _handle(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def _handle(self, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         exchange = self.exchange = Exchange(self, scope, receive, send)
-        scope["extensions"] = {EXTENSION: exchange}  # type: ignore[typeddict-item, index]
+        scope["extensions"] = {EXTENSION: exchange}
         try:
-            await self._falcon(scope, exchange.receive, exchange.send)  # type: ignore[arg-type]
+            await self._falcon(scope, exchange.receive, exchange.send)
         except ClientGone:
             self.transport.abort()
         except asyncio.CancelledError:
@@ -106,8 +106,8 @@ class Connection(H11Protocol):
         Afterwards only the kernel's socket holds unread or unsent bytes.
         """
         self.flow.pause_reading()
-        while self.transport.get_write_buffer_size() and not self.transport.is_closing():
-            await asyncio.sleep(0.005)
+        self.transport.set_write_buffer_limits(0)
+        await self.flow.drain()
         return self.conn.trailing_data[0]
 
     @property

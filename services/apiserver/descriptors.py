@@ -49,8 +49,24 @@ async def _connect(path: str | Path) -> socket.socket:
 async def _readable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(sock, lambda: future.done() or future.set_result(None))
+    loop.add_reader(sock, _set, future)
     try:
         await future
     finally:
         loop.remove_reader(sock)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def writable(fd: int) -> None:
+    """Return when *fd* (non-blocking) takes bytes again, or its reader is gone."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(fd, _set, future)
+    try:
+        await future
+    finally:
+        loop.remove_writer(fd)

@@ -67,7 +67,11 @@ def register(app: falcon.asgi.App[Any, Any]) -> None:
 
 
 async def _known(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response | None, error: WharfError, params: dict[str, Any], ws: Any = None
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: WharfError,
+    params: dict[str, Any],
+    ws: Any = None,
 ) -> None:
     if STATUS[error.kind] >= 500:
         log.error("Handler for %s %s returned error: %s", req.method, req.path, error)
@@ -78,7 +82,11 @@ async def _known(
 
 
 async def _unknown_route(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response | None, error: falcon.HTTPError, params: dict[str, Any], ws: Any = None
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: falcon.HTTPError,
+    params: dict[str, Any],
+    ws: Any = None,
 ) -> None:
     if resp is not None:
         answer(req, resp, NotFound("page not found"))
@@ -87,13 +95,21 @@ async def _unknown_route(
 
 
 async def _client_gone(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response | None, error: ClientGone, params: dict[str, Any], ws: Any = None
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: ClientGone,
+    params: dict[str, Any],
+    ws: Any = None,
 ) -> None:
     raise error  # ends the request; nobody reads an answer
 
 
 async def _unexpected(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response | None, error: Exception, params: dict[str, Any], ws: Any = None
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: Exception,
+    params: dict[str, Any],
+    ws: Any = None,
 ) -> None:
     log.exception("Handler for %s %s failed", req.method, req.path, exc_info=error)
     if resp is not None:

@@ -79,9 +79,7 @@ class Follower:
 
 
 class EventHub:
-    def __init__(
-        self, exec_root: ExecRoot, context: zmq.Context[zmq.Socket[bytes]], engine: Engine
-    ) -> None:
+    def __init__(self, exec_root: ExecRoot, context: zmq.Context[zmq.Socket[bytes]], engine: Engine) -> None:
         self._engine = engine
         self._followers: set[Follower] = set()
         self._boot = ""

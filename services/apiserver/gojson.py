@@ -20,8 +20,22 @@ _NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _EXPECTED = re.compile(r"Expected `(.+?)`(?:, got `(.+?)`)?(?: - at `(?:key in )?\$?(.*)`)?")
-_KINDS = {"str": "string", "object": "object", "array": "array", "int": "number", "float": "number", "bool": "bool"}
-_GO = {"str": "string", "int": "int64", "bool": "bool", "float": "float64", "array": "[]string", "object": "map[string]string"}
+_KINDS = {
+    "str": "string",
+    "object": "object",
+    "array": "array",
+    "int": "number",
+    "float": "number",
+    "bool": "bool",
+}
+_GO = {
+    "str": "string",
+    "int": "int64",
+    "bool": "bool",
+    "float": "float64",
+    "array": "[]string",
+    "object": "map[string]string",
+}
 
 
 def decode(data: bytes) -> Any:
@@ -63,7 +77,8 @@ def _mismatch(text: str, name: str) -> str:
     expected = next((p for p in match[1].split(" | ") if p != "null"), match[1])
     got = _KINDS.get(match[2] or "", match[2] or "value")
     path = (match[3] or "").replace("[...]", "").lstrip(".")
-    return f"json: cannot unmarshal {got} into Go struct field {name}.{path} of type {_GO.get(expected, expected)}"
+    wanted = _GO.get(expected, expected)
+    return f"json: cannot unmarshal {got} into Go struct field {name}.{path} of type {wanted}"
 
 
 def _value_end(data: bytes) -> int | None:
@@ -159,7 +174,9 @@ class _Scanner:
         if match is not None:
             self.at = match.end()
             return
-        prefix = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*').match(self.data, self.at)
+        prefix = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*').match(
+            self.data, self.at
+        )
         self.at = prefix.end() if prefix else self.at
         in_escape = self.at < len(self.data) and self.data[self.at] == ord("\\")
         if in_escape:

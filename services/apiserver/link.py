@@ -22,6 +22,10 @@ RECONNECT_FIRST, RECONNECT_MAX = 20, 200
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
+def _fd(socket: zmq.Socket[bytes]) -> int:
+    return int(socket.getsockopt(zmq.FD))
+
+
 class Link:
     """*received* gets every message (one frame or more); *up* and *down* the state of the connection.
 
@@ -63,8 +67,8 @@ class Link:
             socket.setsockopt(option, value)
         self._monitor = socket.get_monitor_socket(_WATCHED)
         self._socket = socket
-        self._loop.add_reader(self._monitor.getsockopt(zmq.FD), self._read_monitor)
-        self._loop.add_reader(socket.getsockopt(zmq.FD), self._read)
+        self._loop.add_reader(_fd(self._monitor), self._read_monitor)
+        self._loop.add_reader(_fd(socket), self._read)
         socket.connect(self._address)
         self._loop.call_soon(self._read_monitor)
 
@@ -80,8 +84,8 @@ class Link:
         self.is_up = False
         if socket is None or monitor is None:
             return
-        self._loop.remove_reader(monitor.getsockopt(zmq.FD))
-        self._loop.remove_reader(socket.getsockopt(zmq.FD))
+        self._loop.remove_reader(_fd(monitor))
+        self._loop.remove_reader(_fd(socket))
         socket.disable_monitor()
         monitor.close(0)
         socket.close(0)

@@ -142,7 +142,9 @@ def _inherited(name: str) -> list[socket.socket]:
     if os.environ.get("LISTEN_PID") not in (None, str(os.getpid())):
         count = 0
     if not count:
-        raise SystemError_("no sockets found via socket activation: make sure the service was started by systemd")
+        raise SystemError_(
+            "no sockets found via socket activation: make sure the service was started by systemd"
+        )
     fds = list(range(LISTEN_FDS_START, LISTEN_FDS_START + count))
     if name not in ("", "*"):
         if not name.isdigit() or int(name) not in fds:

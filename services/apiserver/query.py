@@ -101,6 +101,6 @@ def timestamp(name: str, text: str) -> int:
         value = seconds if part == "seconds" else fraction
         reason = str(error).rsplit(": ", 1)[1]
         raise InvalidParameter(
-            f"invalid value for '{name}': invalid timestamp \"{text}\": invalid {part} \"{value}\": {reason}"
+            f'invalid value for \'{name}\': invalid timestamp "{text}": invalid {part} "{value}": {reason}'
         ) from None
     return whole * 1_000_000_000 + nanos

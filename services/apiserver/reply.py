@@ -55,9 +55,7 @@ async def progress(req: falcon.asgi.Request, items: AsyncIterator[bytes]) -> Non
                 await exchange.finish(errors.stream_error(str(error)))
 
 
-async def with_upload(
-    req: falcon.asgi.Request, use: Callable[[int], Any]
-) -> None:
+async def with_upload(req: falcon.asgi.Request, use: Callable[[int], Any]) -> None:
     """Run *use* (given the reading end of the body's pipe, which it owns) while the body is copied."""
     upload = Upload(req)
     pump = asyncio.create_task(upload.pump())
@@ -75,9 +73,7 @@ async def with_upload(
         await asyncio.gather(pump, main, return_exceptions=True)
 
 
-async def hand_over(
-    req: falcon.asgi.Request, to: Handover, fields: Mapping[str, str]
-) -> None:
+async def hand_over(req: falcon.asgi.Request, to: Handover, fields: Mapping[str, str]) -> None:
     """An ordinary ``200 OK`` whose body another process writes; the connection ends with it."""
     exchange = exchange_of(req)
     chunked = not exchange.version_1_0

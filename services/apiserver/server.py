@@ -88,7 +88,9 @@ class _Server(Server):
 class Application(BaseApplication):  # type: ignore[misc]
     """*listeners* are handed to gunicorn as descriptors, which it owns from then on."""
 
-    def __init__(self, exec_root: Path, listeners: list[socket.socket], *, log_level: str, keep: bool) -> None:
+    def __init__(
+        self, exec_root: Path, listeners: list[socket.socket], *, log_level: str, keep: bool
+    ) -> None:
         self._listeners = listeners
         self._log_level = log_level
         self._keep = keep
@@ -135,5 +137,3 @@ def _in_worker(arbiter: Any, worker: Any) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() != worker.ppid:
         os.kill(os.getpid(), signal.SIGTERM)
-
-

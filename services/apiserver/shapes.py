@@ -56,13 +56,11 @@ def prefix(text: object) -> None:
         return
     host, slash, bits = text.partition("/")
     if not slash:
-        raise _refuse(f'netip.ParsePrefix("{text}"): no \'/\'')
+        raise _refuse(f"netip.ParsePrefix(\"{text}\"): no '/'")
     try:
         parsed = ipaddress.ip_address(host)
     except ValueError:
-        raise _refuse(
-            f'netip.ParsePrefix("{text}"): ParseAddr("{host}"): unable to parse IP'
-        ) from None
+        raise _refuse(f'netip.ParsePrefix("{text}"): ParseAddr("{host}"): unable to parse IP') from None
     if not (bits.isascii() and bits.isdigit()):
         raise _refuse(f'netip.ParsePrefix("{text}"): bad bits after slash: "{bits}"')
     if int(bits) > parsed.max_prefixlen:

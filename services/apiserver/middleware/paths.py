@@ -25,5 +25,7 @@ class CleanPathMiddleware:
         if cleaned != path:
             query = req.query_string
             resp.status = falcon.HTTP_301
-            resp.set_header("Location", quote(cleaned, safe="/:@!$&'()*+,;=~") + ("?" + query if query else ""))
+            resp.set_header(
+                "Location", quote(cleaned, safe="/:@!$&'()*+,;=~") + ("?" + query if query else "")
+            )
             resp.complete = True

@@ -165,5 +165,3 @@ class Containers:
             config=gojson.convert(config, api.Config) if config is not None else None,
         )
         reply.document(resp, await self._engine.document(verbs.COMMIT, args), 201)
-
-

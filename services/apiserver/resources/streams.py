@@ -88,9 +88,7 @@ class ContainerStreams:
     async def on_put_archive(self, req: Request, resp: Response, name: str) -> None:
         query = Query(req)
         path = self._archive_args(req, name).path
-        args = verbs.ArchivePutArgs(
-            name, path, query.flag("noOverwriteDirNonDir"), query.flag("copyUIDGID")
-        )
+        args = verbs.ArchivePutArgs(name, path, query.flag("noOverwriteDirNonDir"), query.flag("copyUIDGID"))
         with body.exchange_of(req).bound_to_client():
             await reply.with_upload(
                 req, lambda reader: self._engine.call(verbs.ARCHIVE_PUT, args, fds=[reader])

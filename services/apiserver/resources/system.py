@@ -48,10 +48,12 @@ class System:
         resp.data = b""
 
     async def on_get_version(self, req: Request, resp: Response) -> None:
-        reply.document(resp, msgspec.Raw(await self._engine.call(verbs.VERSION, Nothing())))
+        version = await self._engine.call(verbs.VERSION, Nothing())
+        reply.document(resp, msgspec.Raw(version))
 
     async def on_get_info(self, req: Request, resp: Response) -> None:
-        info = msgspec.json.decode(await self._engine.call(verbs.INFO, Nothing()))
+        answer = await self._engine.call(verbs.INFO, Nothing())
+        info = msgspec.json.decode(answer)
         info["NEventsListener"] = self._events.followers
         reply.document(resp, views.info(info, req.context.version))
 
