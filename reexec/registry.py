@@ -22,9 +22,18 @@ Main = Callable[[Call], int | bytes | None]
 #: name -> module that registers it when imported.
 HELPERS: dict[str, str] = {
     "docker-applylayer": "reexec.helpers.applylayer",
+    "docker-changes": "reexec.helpers.changes",
+    "docker-copytree": "reexec.helpers.copytree",
+    "docker-copyup": "reexec.helpers.copyup",
     "docker-init": "reexec.helpers.init",
+    "docker-initlayer": "reexec.helpers.initlayer",
+    "docker-load": "reexec.helpers.load",
     "docker-logs": "reexec.helpers.logs",
+    "docker-mkdir": "reexec.helpers.mkdir",
     "docker-mountfrom": "reexec.helpers.mountfrom",
+    "docker-remove": "reexec.helpers.remove",
+    "docker-size": "reexec.helpers.size",
+    "docker-stat": "reexec.helpers.stat",
     "docker-tar": "reexec.helpers.tar",
     "docker-untar": "reexec.helpers.untar",
 }
