@@ -56,7 +56,7 @@ class ForkedHelpers:
             os.kill(pid, signal.SIGKILL)
             raise
         finally:
-            os.waitpid(pid, 0)
+            await asyncio.shield(asyncio.to_thread(os.waitpid, pid, 0))
             self.pids.discard(pid)
         if not data:
             raise Unavailable(f"{argv[0]} was killed")

@@ -27,7 +27,7 @@ from services.engine.images.references import parse_repository
 from services.engine.images.store import ImageStore
 from services.engine.images.timestamps import rfc3339
 from services.engine.images.views import image_config
-from services.engine.layers import LayerManager
+from services.engine.layers import LayerManager, chain_id
 from services.engine.scopes import shielded
 from services.protocol.api.containers import Config
 from services.protocol.errors import InvalidParameter, Unimplemented, WharfError
@@ -93,12 +93,13 @@ class Loader:
                 zip(image.layers, image.config.rootfs.diff_ids, strict=True)
             ):
                 size, short = layer.path.stat().st_size, diff_id.removeprefix("sha256:")[:12]
-                if not quiet:
+                missing = chain_id(parent, diff_id) not in self._layers.chains
+                if missing and not quiet:
                     detail = {"current": 0, "total": size}
                     yield line(status="Loading layer", progressDetail=detail, id=short)
                 chain = await self._register(parent, layer.path, number, diff_id, layer.digest)
                 held.push_async_callback(self._layers.release, chain)
-                if not quiet:
+                if missing and not quiet:
                     detail = {"current": size, "total": size}
                     yield line(status="Loading layer", progressDetail=detail, id=short)
                 parent = chain
