@@ -1,7 +1,8 @@
 """Requests to the engine: DEALER side of :mod:`services.protocol.messages`.
 
 Life of a request: it is sent as soon as the engine is connected; when the engine goes away before
-the answer, it is sent again under its id with ``attempt`` counted up; when no engine has been
+the answer (or, in stopping, answers "cancelled" unasked), it is sent again under its id with
+``attempt`` counted up; when no engine has been
 there for ``WAIT`` seconds, it fails with :class:`Unavailable`. A caller that is cancelled, or stops
 iterating, sends ``Cancel``.
 
@@ -26,7 +27,7 @@ import zmq
 from services.apiserver.descriptors import exchange
 from services.apiserver.link import Link
 from services.protocol import fdpass
-from services.protocol.errors import DeadlineExceeded, Unavailable, WharfError, from_failure
+from services.protocol.errors import DeadlineExceeded, ErrorKind, Unavailable, WharfError, from_failure
 from services.protocol.messages import Cancel, Item, Reply, Request, decode_from_engine, encode
 from services.protocol.paths import ExecRoot
 from services.protocol.verbs import A, R, StreamVerb, Verb
@@ -179,7 +180,11 @@ class Engine:
 
     def _received(self, frames: list[bytes]) -> None:
         frame = decode_from_engine(frames[-1])
-        if (call := self._calls.get(frame.id)) is not None:
+        if (call := self._calls.get(frame.id)) is None:
+            return
+        if isinstance(frame, Reply) and frame.failure and frame.failure.kind is ErrorKind.CANCELLED:
+            call.absent_since = time.monotonic()  # not asked for: the engine is stopping
+        else:
             call.put(frame)
 
     def _up(self) -> None:
@@ -197,8 +202,6 @@ class Engine:
     def _check_waiting(self) -> None:
         """Fail what has waited too long for an engine; once a second."""
         self._timer = self._loop.call_later(min(1.0, self._wait / 4), self._check_waiting)
-        if self._link.is_up:
-            return
         limit = time.monotonic() - self._wait
         for call in self._calls.values():
             if not call.answered and call.absent_since is not None and call.absent_since < limit:

@@ -26,6 +26,9 @@ MAX_HEADER = (1 << 20) + 4096
 #: Bytes read from a connection at once: bounds what a client can have sent behind its request.
 READ_SIZE = 32 * 1024
 
+#: Seconds a refused client has to read why (Go's ``rstAvoidanceDelay``).
+_LINGER = 0.5
+
 _TEXT_OF = {"Missing mandatory Host: header": "missing required Host header"}
 
 
@@ -38,10 +41,15 @@ class Connection(H11Protocol):
         self._falcon = self.app
         self.app = self._handle
         self.exchange: Exchange | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:  # after a refusal the rest is read and dropped: unread, it would reset
+            super().data_received(data)
 
     async def _handle(self, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         exchange = self.exchange = Exchange(self, scope, receive, send)
@@ -97,8 +105,10 @@ class Connection(H11Protocol):
 
     def _refuse(self, status: str, body: str) -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+        self._refused = True
         self.transport.write((head + body).encode())
-        self.transport.close()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER, self.transport.close)
 
     async def quiesce(self) -> bytes:
         """Stop reading, write out what is buffered; the bytes the client sent behind its request.
