@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from contextlib import ExitStack
 
 from services.engine.contracts import EtcFiles, Sandbox, SandboxRequest
@@ -25,12 +25,7 @@ from services.engine.networks.model import (
     NetworkSettings,
     SandboxRecord,
 )
-from services.engine.networks.ports import (
-    HostPorts,
-    PortRequest,
-    describe,
-    port_requests,
-)
+from services.engine.networks.ports import HostPorts, PortRequest, describe, port_requests
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry, new_id
 from services.protocol import task_pb2 as pb
@@ -98,6 +93,8 @@ class Sandboxes:
             container_id=request.container_id,
             container_name=request.container_name,
             hostname=request.hostname,
+            domainname=request.domainname,
+            requested=port_requests(request.exposed_ports, request.port_bindings, request.publish_all),
             exposed=sorted({*request.exposed_ports, *request.port_bindings}),
         )
         for network, settings in self._wanted(request):
@@ -105,10 +102,7 @@ class Sandboxes:
             undo.callback(self.release_endpoint, endpoint)
             record.endpoints.append(endpoint)
         record.gateway_network = self.choose_gateway(record)
-        gateway = self._registry.get(record.gateway_network)
-        if gateway is not None and self._registry.driver(gateway).addresses:
-            wanted = port_requests(request.exposed_ports, request.port_bindings, request.publish_all)
-            self._publish(record, gateway, wanted, undo)
+        self.publish(record, undo)
         return record
 
     def _wanted(self, request: SandboxRequest) -> list[tuple[NetworkRecord, EndpointSettings]]:
@@ -156,12 +150,14 @@ class Sandboxes:
                 candidates.append((-endpoint.settings.gw_priority, network.name, network.id))
         return min(candidates)[2] if candidates else ""
 
-    def _publish(
-        self, record: SandboxRecord, gateway: NetworkRecord, wanted: Sequence[PortRequest], undo: ExitStack
-    ) -> None:
+    def publish(self, record: SandboxRecord, undo: ExitStack) -> None:
+        """Host ports, if there is a network for them to lead to."""
+        gateway = self._registry.get(record.gateway_network)
+        endpoint = record.endpoint(record.gateway_network)
+        if gateway is None or endpoint is None or not endpoint.ipv4:
+            return
         default = gateway.options.get(HOST_BINDING, "")
-        endpoint = record.endpoint(gateway.id)
-        for request in wanted:
+        for request in record.requested:
             if not request.host_ip and default not in ("", "0.0.0.0"):
                 request = PortRequest(request.protocol, request.container_port, default, request.host_ports)
             try:
@@ -169,7 +165,7 @@ class Sandboxes:
             except WharfError as error:
                 raise type(error)(
                     "driver failed programming external connectivity on endpoint "
-                    f"{record.container_name} ({endpoint.id if endpoint else ''}): {error}"
+                    f"{record.container_name} ({endpoint.id}): {error}"
                 ) from error
             undo.callback(self._ports.release, published)
             record.ports += published
@@ -263,6 +259,11 @@ class Sandboxes:
                 self._registry.driver(network).leave([endpoint])
             self.release_endpoint(endpoint)
         self._ports.release(record.ports)
+
+    def unpublish(self, record: SandboxRecord) -> None:
+        """Host ports are given back; the rules are the caller's."""
+        self._ports.release(record.ports)
+        record.ports = []
 
     def announce(self, action: str, record: SandboxRecord, endpoint: EndpointRecord) -> None:
         network = self._registry.get(endpoint.network_id)
