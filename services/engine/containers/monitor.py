@@ -135,9 +135,15 @@ async def auto_remove(services: Services, entry: Entry) -> None:
 
 async def _shim_lost(services: Services, entry: Entry) -> None:
     """The shim was killed and its container with it; nobody knows the exit code."""
-    lost = pb.TaskExit(pid=entry.state.pid, exit_status=transitions.LOST_WITH_SHIM, exited_at=time.time_ns())
     if transitions.has_task(entry.state):
+        lost = pb.TaskExit(
+            pid=entry.state.pid, exit_status=transitions.LOST_WITH_SHIM, exited_at=time.time_ns()
+        )
         await task_exited(services, entry, lost)
+        return
+    async with entry.runtime.lock:  # it was prepared for an attach; the next start forks another
+        if not transitions.has_task(entry.state):
+            await _acknowledge(services, entry)
 
 
 async def _exec_exited(services: Services, entry: Entry, exit_: pb.TaskExit) -> None:

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from services.engine.containers import transitions
-from services.engine.containers.model import Entry, Status
-from services.engine.containers.services import Services
+from services.engine.containers.model import Entry
+from services.engine.containers.modes import joined_container
 from services.engine.contracts import SandboxRequest
-from services.protocol.errors import Conflict, InvalidParameter, NotFound
-
-_JOIN = "container:"
 
 
-def joined_container(services: Services, entry: Entry) -> Entry | None:
-    """The running container whose network *entry* shares (``container:<name|id>``).
-
-    Raises ``NotFound``, ``Conflict`` and ``InvalidParameter`` with dockerd's texts.
-    """
-    mode = entry.definition.host_config.network_mode
-    if not mode.startswith(_JOIN):
-        return None
-    ref = mode.removeprefix(_JOIN)
-    try:
-        other = services.registry.get(ref)
-    except NotFound as error:
-        raise NotFound(f"joining network namespace of container: {error}") from error
-    if other is entry:
-        raise InvalidParameter("cannot join own network namespace")
-    if other.state.status is Status.RESTARTING:
-        raise Conflict(f"cannot join network namespace of container: {transitions.is_restarting(other.id)}")
-    if not transitions.has_task(other.state):
-        raise Conflict(
-            "cannot join network namespace of a non running container: "
-            f"container {other.definition.name} is {other.state.status}"
-        )
-    return other
+def has_sandbox(entry: Entry) -> bool:
+    """It has (or shares with the host) a network of its own, not another container's or none at all."""
+    definition = entry.definition
+    if definition.config.network_disabled is True:
+        return False
+    return joined_container(definition.host_config.network_mode) is None
 
 
 def sandbox_request(entry: Entry) -> SandboxRequest:

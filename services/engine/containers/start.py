@@ -22,7 +22,7 @@ from services.engine.containers import etc, health, transitions
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.mounts import prepare_mounts
-from services.engine.containers.networking import joined_container, sandbox_request
+from services.engine.containers.networking import has_sandbox, sandbox_request
 from services.engine.containers.prepared import ensure_shim
 from services.engine.containers.remove import remove
 from services.engine.containers.services import Services
@@ -85,14 +85,14 @@ async def _run(services: Services, entry: Entry) -> None:
     async with Undo() as undo:
         spec = await _prepare(services, entry, undo)
         request = _create_request(services, entry, spec)
-        created, _ = await _both(services.shims.create(request), services.registry.save_state(entry))
+        pid, _ = await _both(_create_task(services, request), services.registry.save_state(entry))
         network = None
-        if joined_container(services, entry) is None:
-            network = await _network(services.networks.attach(entry.id, created.pid))
+        if has_sandbox(entry):
+            network = await services.networks.attach(entry.id, pid)
         started = await services.shims.start(pb.StartRequest(id=entry.id, network=network))
         entry.state = transitions.running(
             entry.state,
-            pid=started.pid or created.pid,
+            pid=started.pid or pid,
             started_at=started.started_at or time.time_ns(),
             health=health.initial(entry),
         )
@@ -113,9 +113,9 @@ async def _prepare(services: Services, entry: Entry, undo: Undo) -> oci.Spec:
 
 
 async def _acquire(services: Services, entry: Entry, undo: Undo) -> oci.Spec:
-    if joined_container(services, entry) is None:
+    if has_sandbox(entry):
         undo.push(lambda: services.networks.detach(entry.id))
-        sandbox, files = await _network(services.networks.allocate(sandbox_request(entry)))
+        sandbox, files = await services.networks.allocate(sandbox_request(entry))
         _record(entry, sandbox)
         etc.write_files(services, entry, files)
     mounts, release = await prepare_mounts(services, entry)
@@ -154,11 +154,15 @@ async def _drop_task(services: Services, entry: Entry) -> None:
         await services.shims.delete(entry.id, kill=True)
 
 
-async def _network(awaitable: Awaitable[T]) -> T:
+async def _create_task(services: Services, request: pb.CreateTaskRequest) -> int:
+    """Pid of the created init; also of one that a restarted engine left behind half-way."""
     try:
-        return await awaitable
-    except WharfError as error:
-        raise type(error)(f"failed to set up container networking: {error}") from error
+        return (await services.shims.create(request)).pid
+    except Conflict:
+        task = await services.shims.state(request.id)
+        if task.status != pb.CREATED:
+            raise
+        return task.pid
 
 
 async def _both(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:
