@@ -173,7 +173,7 @@ class NetworkService(Protocol):
         ``sandbox_key`` is ``/proc/<pid>/ns/net`` as soon as the task's pid is known. Not called for
         ``container:<id>`` mode. Endpoints come back under their networks' names.
         Raises ``NotFound``, ``Forbidden``, ``InvalidParameter`` and ``SystemError_`` with Docker's texts
-        ("failed to set up container networking: ..."); nothing stays reserved then.
+        (what stands behind "failed to set up container networking: "); nothing stays reserved then.
         """
 
     async def attach(self, container_id: str, pid: int) -> pb.NetworkSetup:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from services.engine.networks.ipam import DEFAULT_POOLS, AddressPool, PoolRecord
+from services.engine.networks.ipam import DEFAULT_POOLS, PoolRecord
 from services.engine.networks.ports import PortRequest, PublishedPort
 from services.engine.store import Schema
 from services.protocol.api.networks import EndpointSettings
+from services.protocol.settings import AddressPool
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)

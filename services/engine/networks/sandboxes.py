@@ -35,13 +35,6 @@ from services.protocol.errors import NotFound, SystemError_, WharfError
 
 log = logging.getLogger(__name__)
 
-_PREFIX = "failed to set up container networking: "
-
-
-def prefixed(error: WharfError) -> WharfError:
-    """*error* with the words every network failure of a start begins with."""
-    return type(error)(_PREFIX + str(error))
-
 
 class Sandboxes:
     """All sandboxes, by container id. One container's calls come one after the other."""
@@ -76,13 +69,10 @@ class Sandboxes:
 
     async def allocate(self, request: SandboxRequest) -> tuple[Sandbox, EtcFiles]:
         await self.detach(request.container_id)
-        try:
-            with ExitStack() as undo:
-                record = self._reserve(request, undo)
-                files = views.etc_files(request, record, self._registry, self._settings)
-                undo.pop_all()
-        except WharfError as error:
-            raise prefixed(error) from error
+        with ExitStack() as undo:
+            record = self._reserve(request, undo)
+            files = views.etc_files(request, record, self._registry, self._settings)
+            undo.pop_all()
         self.by_container[record.container_id] = record
         self._writes[record.container_id] = self._records.put_sandbox(record)
         return self.describe(record), files
@@ -175,13 +165,10 @@ class Sandboxes:
     async def attach(self, container_id: str, pid: int) -> pb.NetworkSetup:
         record = self.by_container.get(container_id)
         if record is None:
-            raise NotFound(f"{_PREFIX}container {container_id} has no sandbox")
+            raise NotFound(f"container {container_id} has no sandbox")
         if (write := self._writes.pop(container_id, None)) is not None:
             await write
-        try:
-            await self._kernel.run(self._make, record, pid)
-        except WharfError as error:
-            raise prefixed(error) from error
+        await self._kernel.run(self._make, record, pid)
         for endpoint in record.endpoints:
             self.announce("connect", record, endpoint)
         return self._setup(record)
