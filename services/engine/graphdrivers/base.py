@@ -26,6 +26,7 @@ from typing import Protocol
 
 from reexec.archive.extract import Whiteouts
 from services.protocol import task_pb2 as pb
+from services.protocol.errors import InvalidParameter
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,13 @@ class GraphDriver(Protocol):
 
     def status(self) -> list[tuple[str, str]]:
         """``DriverStatus`` of info."""
+
+
+def refuse_storage_options(options: Mapping[str, str]) -> None:
+    """For drivers without quotas: raises ``InvalidParameter`` if a container asks for one."""
+    for name in options:
+        if name.lower() == "size":
+            raise InvalidParameter(
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+            )
+        raise InvalidParameter(f"Unknown option {name}")

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reexec.archive.extract import Whiteouts
-from services.engine.graphdrivers.base import Extraction
+from services.engine.graphdrivers.base import Extraction, refuse_storage_options
 from services.engine.helpers import Helpers
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import InvalidParameter, SystemError_
@@ -55,8 +55,7 @@ class Overlay2:
         self._make(layer, parent)
 
     async def create_read_write(self, layer: str, parent: str, options: Mapping[str, str]) -> None:
-        for name in options:
-            raise InvalidParameter(f"--storage-opt is not supported by overlay2 here: {name}")
+        refuse_storage_options(options)
         self._make(layer, parent)
 
     def _make(self, layer: str, parent: str) -> None:

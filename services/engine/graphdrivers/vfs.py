@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reexec.archive.extract import Whiteouts
-from services.engine.graphdrivers.base import Extraction
+from services.engine.graphdrivers.base import Extraction, refuse_storage_options
 from services.engine.helpers import Helpers
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import InvalidParameter
@@ -41,8 +41,7 @@ class Vfs:
             await self._helpers.run(["docker-copytree", str(self._dirs / parent), str(home)])
 
     async def create_read_write(self, layer: str, parent: str, options: Mapping[str, str]) -> None:
-        for name in options:
-            raise InvalidParameter(f"--storage-opt is not supported by vfs here: {name}")
+        refuse_storage_options(options)
         await self.create(layer, parent)
 
     def extraction(self, layer: str) -> Extraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -29,14 +30,15 @@ class ImageManager:
     def __init__(
         self,
         store: Store,
-        events: Events,
         layers: LayerManager,
+        events: Events,
         helpers: Helpers,
         data_root: Path,
         containers: ContainerUsers,
     ) -> None:
         self.store = ImageStore(store, layers, data_root)
         self._layers = layers
+        self._containers = containers
         self._notices = Notices(events)
         self._lister = Lister(self.store, layers)
         self._remover = Remover(self.store, layers, self._notices, containers)
@@ -88,8 +90,15 @@ class ImageManager:
                 pending.extend(self.store.children(image_id))
         return found
 
-    def __len__(self) -> int:
-        return len(self.store)
+    def count(self) -> int:
+        return sum(1 for r in self.store if self.store.references(r.id) or not self.store.children(r.id))
+
+    async def usage(self) -> list[api.ImageSummary]:
+        users = Counter(use.image_id for use in self._containers())
+        found = self._lister.list(all=False, filters={}, shared_size=True)
+        for summary in found:
+            summary.containers = users[summary.id]
+        return found
 
     def summaries(self, *, all: bool, filters: Filters, shared_size: bool) -> list[api.ImageSummary]:
         return self._lister.list(all=all, filters=filters, shared_size=shared_size)

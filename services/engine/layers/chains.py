@@ -63,6 +63,10 @@ class Chains:
             chain = layer.parent
         return found
 
+    def total_size(self) -> int:
+        """Bytes of all layers."""
+        return sum(layer.size for layer in self._layers.values())
+
     def users(self, chain: str) -> int:
         return self._users[chain]
 

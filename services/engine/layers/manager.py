@@ -62,6 +62,12 @@ class LayerManager:
         #: (chain, path) of directories that an image is known to have.
         self._directories: set[tuple[str, str]] = set()
 
+    def driver_status(self) -> list[list[str]]:
+        return [list(pair) for pair in self.driver.status()]
+
+    async def total_size(self) -> int:
+        return self.chains.total_size()
+
     async def close(self) -> None:
         await self._background.close()
 
