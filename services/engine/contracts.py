@@ -88,17 +88,6 @@ class LayerService(Protocol):
         Returns whether there was a directory to copy.
         """
 
-    async def make_directory(self, container_id: str, path: str, *, mode: int = 0o755) -> None:
-        """Make *path* and what is missing above it in a stopped container's root, owned by root.
-
-        Raises ``SystemError_`` ("Cannot mkdir: /etc/passwd is not a directory").
-        """
-
-    async def copy_up(self, container_id: str, path: str, target: str) -> bool:
-        """Copy what a stopped container has at *path*, with owners, modes and attributes, into the
-        host directory *target* (a volume). False when *path* is no directory or *target* not empty.
-        """
-
     async def sizes(self, container_id: str) -> tuple[int, int]:
         """Bytes (read-write layer, whole root file system)."""
 
