@@ -1,4 +1,7 @@
-"""Everything the containers' operations work with, in one place, made by the daemon."""
+"""Everything the containers' operations work with, in one place, made by the daemon.
+
+``settings`` is replaced when the configuration is reloaded; everything else stays.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from services.protocol.paths import ExecRoot
 from services.protocol.settings import Settings
 
 
-@dataclass(frozen=True)
+@dataclass
 class Services:
     settings: Settings
     data_root: Path
