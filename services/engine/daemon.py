@@ -14,9 +14,10 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
+
 from services.engine import supervision
-from services.engine.config.load import reload
-from services.engine.containers import lifecycle_verbs, restore, stop, users, verbs
+from services.engine.containers import lifecycle_verbs, restore, shutdown, users, verbs
 from services.engine.containers.registry import SCHEMA as CONTAINERS
 from services.engine.containers.registry import Registry
 from services.engine.containers.services import Services
@@ -29,9 +30,10 @@ from services.engine.images import ImageManager
 from services.engine.images import verbs as image_verbs
 from services.engine.layers import SCHEMA as LAYERS
 from services.engine.layers import LayerManager
-from services.engine.networks import SCHEMA as NETWORKS
-from services.engine.networks import NetworkController, NetworkSettings
 from services.engine.networks import verbs as network_verbs
+from services.engine.networks.controller import NetworkController
+from services.engine.networks.model import SCHEMA as NETWORKS
+from services.engine.networks.model import NetworkSettings
 from services.engine.rpc import Router
 from services.engine.scopes import Background, shielded
 from services.engine.shims import Shims
@@ -40,7 +42,7 @@ from services.engine.system.manager import System
 from services.engine.volumes import SCHEMA as VOLUMES
 from services.engine.volumes import VolumeManager
 from services.engine.volumes import verbs as volume_verbs
-from services.protocol.errors import WharfError
+from services.protocol import settings as settings_file
 from services.protocol.paths import ExecRoot
 from services.protocol.settings import Settings
 
@@ -67,7 +69,6 @@ class Daemon:
             stack.push_async_callback(router.close)
             services = await _build(settings, data_root, exec_root, router, stack)
             await restore.restore(services)
-            _register(services, router)
             descriptors.listen()
             router.bind()
             return cls(services, router, stack.pop_all())
@@ -82,10 +83,10 @@ class Daemon:
             await self._stop_containers()
 
     def reload(self) -> None:
-        """SIGHUP: read daemon.json again; a bad file changes nothing."""
+        """SIGHUP: ``wharfd`` has merged daemon.json again and replaced the settings file."""
         try:
-            self._services.settings = reload(self._services.settings)
-        except WharfError as error:
+            self._services.settings = settings_file.load(self._services.exec_root.root)
+        except msgspec.MsgspecError as error:
             log.error("configuration is not reloaded: %s", error)
             return
         debug = self._services.settings.debug
@@ -96,12 +97,12 @@ class Daemon:
         services = self._services
         socket = services.exec_root.supervisor_socket
         ending = await asyncio.to_thread(supervision.daemon_is_stopping, socket)
-        if not ending or services.settings.live_restore:
+        if not ending:
             log.info("stopping; the containers live on")
             return
         log.info("the daemon is stopping, and its containers with it")
         await shielded(
-            stop.shutdown(services, services.settings.shutdown_timeout),
+            shutdown.shutdown(services, services.settings.shutdown_timeout),
             services.settings.shutdown_timeout + 10.0,
         )
 
@@ -132,14 +133,16 @@ async def _build(
     in_use = users.of(registry)
     await shims.ready()
     helpers = ZygoteHelpers(exec_root)
-    driver = await asyncio.to_thread(choose, data_root, settings.storage_driver, settings.storage_opts, helpers)
+    driver = await asyncio.to_thread(
+        choose, data_root, settings.storage_driver, settings.storage_opts, helpers
+    )
     layers = LayerManager(store, driver, helpers, data_root)
     stack.push_async_callback(layers.close)
-    images = ImageManager(store, layers, events, helpers, data_root, in_use)
+    images = ImageManager(store, events, layers, helpers, data_root, in_use)
     volumes = VolumeManager(store, events, data_root, in_use)
     networks = NetworkController(store, events, _network_settings(settings))
     stack.push_async_callback(networks.close)
-    return Services(
+    services = Services(
         settings=settings,
         data_root=data_root,
         exec_root=exec_root,
@@ -152,6 +155,13 @@ async def _build(
         shims=shims,
         background=background,
     )
+    System(services).register(router)
+    verbs.register(router, services)
+    lifecycle_verbs.register(router, services)
+    image_verbs.register(router, images)
+    volume_verbs.register(router, volumes)
+    network_verbs.register(router, networks)
+    return services
 
 
 def _network_settings(settings: Settings) -> NetworkSettings:
@@ -167,17 +177,8 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         default_binding=settings.ip,
         firewall=settings.iptables,
         ip_forward=settings.ip_forward,
-        address_pools=tuple(settings.default_address_pools) or defaults.address_pools,
+        address_pools=_pools(settings) or defaults.address_pools,
         dns=tuple(settings.dns),
         dns_search=tuple(settings.dns_search),
         dns_options=tuple(settings.dns_opts),
     )
-
-
-def _register(services: Services, router: Router) -> None:
-    System(services).register(router)
-    verbs.register(router, services)
-    lifecycle_verbs.register(router, services)
-    image_verbs.register(router, services.images)
-    volume_verbs.register(router, services.volumes)
-    network_verbs.register(router, services.networks)
