@@ -177,7 +177,7 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         default_binding=settings.ip,
         firewall=settings.iptables,
         ip_forward=settings.ip_forward,
-        address_pools=_pools(settings) or defaults.address_pools,
+        address_pools=tuple(settings.default_address_pools) or defaults.address_pools,
         dns=tuple(settings.dns),
         dns_search=tuple(settings.dns_search),
         dns_options=tuple(settings.dns_opts),
