@@ -95,8 +95,7 @@ class Daemon:
 
     async def _stop_containers(self) -> None:
         services = self._services
-        socket = services.exec_root.supervisor_socket
-        ending = await asyncio.to_thread(supervision.daemon_is_stopping, socket)
+        ending = await asyncio.to_thread(supervision.daemon_is_stopping)
         if not ending:
             log.info("stopping; the containers live on")
             return
@@ -138,7 +137,7 @@ async def _build(
     )
     layers = LayerManager(store, driver, helpers, data_root)
     stack.push_async_callback(layers.close)
-    images = ImageManager(store, events, layers, helpers, data_root, in_use)
+    images = ImageManager(store, layers, events, helpers, data_root, in_use)
     volumes = VolumeManager(store, events, data_root, in_use)
     networks = NetworkController(store, events, _network_settings(settings))
     stack.push_async_callback(networks.close)
