@@ -2,9 +2,8 @@
 
 Life of a request: it is sent as soon as the engine is connected; when the engine goes away before
 the answer (or, in stopping, answers "cancelled" unasked), it is sent again under its id with
-``attempt`` counted up; when no engine has been
-there for ``WAIT`` seconds, it fails with :class:`Unavailable`. A caller that is cancelled, or stops
-iterating, sends ``Cancel``.
+``attempt`` counted up; when no engine has been there for ``WAIT`` seconds, it fails with
+:class:`Unavailable`. A caller that is cancelled, or stops iterating, sends ``Cancel``.
 
 Descriptors travel ahead of their request under a ticket and are this module's from the moment they
 are passed in. A request whose descriptors have been delivered cannot be repeated: the engine may

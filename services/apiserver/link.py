@@ -11,14 +11,16 @@ reading until nothing is left (zmq_getsockopt(3), ZMQ_FD).
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 #: Milliseconds between attempts to connect.
 RECONNECT_FIRST, RECONNECT_MAX = 20, 200
 
+#: First frame of a monitor's message: event and value (zmq_socket_monitor(3)).
+_EVENT = struct.Struct("=Hi")
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
@@ -101,10 +103,10 @@ class Link:
     def _read_monitor(self) -> None:
         while (monitor := self._monitor) is not None:
             try:
-                message = parse_monitor_message(monitor.recv_multipart(zmq.DONTWAIT))
+                event, _ = monitor.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            if message["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if _EVENT.unpack(event)[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.is_up = True
                 self._on_up()
             else:

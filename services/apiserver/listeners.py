@@ -1,6 +1,7 @@
 """The sockets the API listens on: ``unix://``, ``tcp://`` and ``fd://``.
 
 Made before gunicorn starts, so that an address in use, a missing group or TLS is one clear error.
+Imports nothing of the protocol: this runs in the arbiter, which is kept small.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
-
 log = logging.getLogger(__name__)
 
 DEFAULT_GROUP = "docker"
@@ -27,6 +26,10 @@ BACKLOG = 1024
 _PORT_WAIT = 5.0
 _DEFAULT_PORT = 2375
 _TLS_PORT = 2376
+
+
+class ListenError(Exception):
+    """An address that cannot be listened on; the text is for the log."""
 
 
 def open_all(hosts: list[str], group: str) -> list[socket.socket]:
@@ -44,14 +47,14 @@ def open_all(hosts: list[str], group: str) -> list[socket.socket]:
 def _open(host: str, group: str) -> list[socket.socket]:
     scheme, separator, rest = host.partition("://")
     if not separator:
-        raise InvalidParameter(f"invalid address {host}: must be unix://, tcp:// or fd://")
+        raise ListenError(f"invalid address {host}: must be unix://, tcp:// or fd://")
     if scheme == "unix":
         return [_unix(rest, group)]
     if scheme == "tcp":
         return [_tcp(rest)]
     if scheme == "fd":
         return _inherited(rest)
-    raise InvalidParameter(f"invalid protocol: {scheme}")
+    raise ListenError(f"invalid protocol: {scheme}")
 
 
 def _unix(path: str, group: str) -> socket.socket:
@@ -62,7 +65,7 @@ def _unix(path: str, group: str) -> socket.socket:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise SystemError_(f"can't create unix socket {path}: it exists and is not a socket")
+                raise ListenError(f"can't create unix socket {path}: it exists and is not a socket")
             os.unlink(path)
         except FileNotFoundError:
             pass
@@ -91,13 +94,13 @@ def _group_id(group: str) -> int:
         if group == DEFAULT_GROUP:
             log.warning("could not change group of the API socket to docker: group docker not found")
             return -1
-        raise InvalidParameter(f"can't change the group of the API socket: group {group} not found") from None
+        raise ListenError(f"can't change the group of the API socket: group {group} not found") from None
 
 
 def _tcp(address: str) -> socket.socket:
     host, port = _split(address)
     if port == _TLS_PORT:
-        raise Unimplemented(f"tcp://{address}: TLS (port {_TLS_PORT}) is not supported")
+        raise ListenError(f"tcp://{address}: TLS (port {_TLS_PORT}) is not supported")
     if host not in ("127.0.0.1", "::1", "localhost"):
         log.warning(
             "Binding to IP address without --tlsverify is insecure and gives root access on this machine "
@@ -123,7 +126,7 @@ def _bind(sock: socket.socket, address: tuple[object, ...]) -> None:
             return
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > limit:
-                raise SystemError_(f"listen tcp {address[0]}:{address[1]}: {error.strerror}") from error
+                raise ListenError(f"listen tcp {address[0]}:{address[1]}: {error.strerror}") from error
         time.sleep(0.1)
 
 
@@ -132,7 +135,7 @@ def _split(address: str) -> tuple[str, int]:
     if not colon:
         host, port = address, str(_DEFAULT_PORT)
     if not port.isdigit():
-        raise InvalidParameter(f"invalid bind address format: tcp://{address}")
+        raise ListenError(f"invalid bind address format: tcp://{address}")
     return host.strip("[]"), int(port)
 
 
@@ -142,12 +145,12 @@ def _inherited(name: str) -> list[socket.socket]:
     if os.environ.get("LISTEN_PID") not in (None, str(os.getpid())):
         count = 0
     if not count:
-        raise SystemError_(
+        raise ListenError(
             "no sockets found via socket activation: make sure the service was started by systemd"
         )
     fds = list(range(LISTEN_FDS_START, LISTEN_FDS_START + count))
     if name not in ("", "*"):
         if not name.isdigit() or int(name) not in fds:
-            raise InvalidParameter(f"failed to find socket fd://{name}")
+            raise ListenError(f"failed to find socket fd://{name}")
         fds = [int(name)]
     return [socket.socket(fileno=fd) for fd in fds]

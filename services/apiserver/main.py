@@ -1,16 +1,20 @@
-"""Entry point of the API server: ``python -m services.apiserver.main``."""
+"""Entry point of the API server: ``python -m services.apiserver.main``.
+
+This process becomes gunicorn's arbiter. It imports as little as it can: what it holds is held for
+as long as the daemon runs, beside the worker that does the work.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from services.apiserver import listeners
-from services.protocol import settings as merged
-from services.protocol.errors import WharfError
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +29,30 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def read_settings(exec_root: Path) -> dict[str, Any]:
+    """``services.protocol.settings.Settings`` as a plain dict; empty when started by hand."""
+    try:
+        found: dict[str, Any] = json.loads((exec_root / "settings.json").read_bytes())
+        return found
+    except FileNotFoundError:
+        return {}
+
+
 def main(argv: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
-    settings = merged.load(options.exec_root)
-    debug = options.debug or settings.debug
-    level = "debug" if debug else settings.log_level
+    settings = read_settings(options.exec_root)
+    debug = options.debug or settings.get("debug", False)
+    level: str = "debug" if debug else settings.get("log_level", "info")
     logging.basicConfig(
         stream=sys.stderr,
         level={"fatal": "CRITICAL"}.get(level, level.upper()),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    hosts = options.host or settings.hosts or [f"unix://{options.exec_root}/docker.sock"]
-    group = options.group if options.group is not None else settings.group
+    hosts = options.host or settings.get("hosts") or [f"unix://{options.exec_root}/docker.sock"]
+    group = options.group if options.group is not None else settings.get("group", listeners.DEFAULT_GROUP)
     try:
         sockets = listeners.open_all(hosts, group)
-    except (WharfError, OSError) as error:
+    except (listeners.ListenError, OSError) as error:
         log.error("failed to load listeners: %s", error)
         return 1
     for variable in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):

@@ -16,73 +16,37 @@ from pathlib import Path
 from typing import Any
 
 import setproctitle
-import zmq
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
-from uvicorn.server import Server
-from uvicorn_worker import UvicornWorker
-
-from services.apiserver.connection import MAX_HEADER, Connection
-from services.protocol.paths import ExecRoot
+from gunicorn.workers.base import Worker
 
 TITLE = "wharfd: apiserver"
-#: Seconds that answers in progress may take when the server is stopped.
-GRACE = 5
+#: Seconds until a worker that was asked to stop is killed; more than its own grace.
+STOP = 7
 #: Seconds without a sign of life after which the arbiter kills the worker.
 HANG = 60
-#: Seconds an idle connection is kept; dockerd has no limit.
-KEEP_ALIVE = 3600
 _PR_SET_PDEATHSIG = 1
 
 
-class Worker(UvicornWorker):  # type: ignore[misc]
-    """``exec_root`` is set by :class:`Application` before the fork."""
+class Launcher(Worker):  # type: ignore[misc]
+    """Stands for the worker in the arbiter, and becomes it in the child.
 
-    exec_root: ExecRoot
-    CONFIG_KWARGS = {  # noqa: RUF012
-        "loop": "asyncio",
-        "http": Connection,
-        "ws": "none",  # loaded by the connection that needs it
-        "lifespan": "off",
-        "proxy_headers": False,
-        "date_header": False,
-        "server_header": False,
-        "h11_max_incomplete_event_size": MAX_HEADER,
-        "timeout_keep_alive": KEEP_ALIVE,
-        "timeout_graceful_shutdown": GRACE,
-    }
+    What serves is imported after the fork: the arbiter would only hold it in memory.
+    """
 
-    async def _serve(self) -> None:
-        from services.apiserver.app import Services, create_app
-        from services.apiserver.client import Engine
-        from services.apiserver.events import EventHub
+    exec_root: Path
 
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        engine = Engine(self.exec_root, context)
-        events = EventHub(self.exec_root, context, engine)
-        engine.open()
-        events.open()
-        self.config.app = create_app(Services(engine, events))
-        server = _Server(self.config, events.close)
-        self._install_sigquit_handler()
-        try:
-            await server.serve(sockets=self.sockets)
-        finally:
-            events.close()
-            engine.close()
-            context.term()
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._arguments = args
 
+    def init_process(self) -> None:
+        from services.apiserver.worker import create_worker
 
-class _Server(Server):
-    """Ends the event streams when it is asked to stop: they would never end by themselves."""
-
-    def __init__(self, config: Any, stopping: Any) -> None:
-        super().__init__(config)
-        self._stopping = stopping
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._stopping()
-        await super().shutdown(sockets)
+        worker = create_worker(self.exec_root, *self._arguments)
+        worker.tmp.close()
+        worker.pid, worker.tmp = self.pid, self.tmp  # the file whose age the arbiter watches
+        worker.init_process()
 
 
 class Application(BaseApplication):  # type: ignore[misc]
@@ -94,16 +58,16 @@ class Application(BaseApplication):  # type: ignore[misc]
         self._listeners = listeners
         self._log_level = log_level
         self._keep = keep
-        Worker.exec_root = ExecRoot(exec_root)
+        Launcher.exec_root = exec_root
         super().__init__()
 
     def load_config(self) -> None:
         settings: dict[str, Any] = {
             "bind": [f"fd://{sock.detach()}" for sock in self._listeners],
             "workers": 1,
-            "worker_class": Worker,
+            "worker_class": Launcher,
             "timeout": HANG,
-            "graceful_timeout": GRACE + 2,
+            "graceful_timeout": STOP,
             "loglevel": self._log_level,
             "errorlog": "-",
             "proc_name": TITLE,
