@@ -51,18 +51,11 @@ class Store:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
-    def submit(self, function: Callable[[sqlite3.Connection], T]) -> Future[T]:
-        """Queue *function*: it is committed before, or together with, whatever is queued later.
-
-        For a write that means nothing without a later one, whose caller waits for the commit.
-        """
-        future: Future[T] = Future()
-        self._queue.put(_Work(function, future))
-        return future
-
     async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run *function* and commit; a cancelled caller does not stop the write."""
-        return await asyncio.shield(asyncio.wrap_future(self.submit(function)))
+        future: Future[T] = Future()
+        self._queue.put(_Work(function, future))
+        return await asyncio.shield(asyncio.wrap_future(future))
 
     async def execute(self, sql: str, *parameters: object) -> None:
         """One statement, committed."""

@@ -21,10 +21,7 @@ def usage() -> str:
 
 
 def version() -> str:
-    try:
-        return f"wharfd version {metadata.version('wharfd')}"
-    except metadata.PackageNotFoundError:
-        return "wharfd version unknown (run from a source tree)"
+    return f"wharfd version {metadata.version('wharfd')}"
 
 
 def _lines(option: Option) -> list[str]:

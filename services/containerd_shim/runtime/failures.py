@@ -1,0 +1,68 @@
+"""Errors of creating and executing, in runc's words and with Docker's exit codes."""
+
+from __future__ import annotations
+
+from services.protocol.errors import SystemError_, WharfError
+
+PROGRAM_FAILED = 126
+PROGRAM_NOT_FOUND = 127
+RUNTIME_FAILED = 128
+
+CREATE_PREFIX = "OCI runtime create failed: runc create failed: "
+EXEC_PREFIX = "OCI runtime exec failed: exec failed: "
+_UNABLE = "unable to start container process: "
+_INIT = "error during container init: "
+
+
+_NOT_A_DIRECTORY_HINT = (
+    ": Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type"
+)
+
+
+class StartError(WharfError):
+    """A process could not be prepared or executed; the text has no prefix yet."""
+
+
+def exit_code_of(text: str) -> int:
+    """The code Docker gives a start error that names no program, read off the kernel's reason."""
+    if "no such file or directory" in text or "not a directory" in text:
+        return PROGRAM_NOT_FOUND
+    if "permission denied" in text or "is a directory" in text:
+        return PROGRAM_FAILED
+    return RUNTIME_FAILED
+
+
+def os_text(action: str, error: OSError) -> str:
+    """``open /x: no such file or directory``, as Go prints a PathError."""
+    where = f" {error.filename}" if error.filename else ""
+    return f"{action}{where}: {(error.strerror or str(error)).lower()}"
+
+
+def of_init(error: BaseException, *, is_exec: bool) -> WharfError:
+    """What a prepared process raised, with the prefix that runc gives it.
+
+    Errors of another kind than "system" (a user that does not exist) keep their plain text: Docker
+    finds those before it calls the runtime.
+    """
+    if isinstance(error, WharfError) and not isinstance(error, SystemError_ | StartError):
+        return error
+    text = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {text}"
+    code = error.exit_code if isinstance(error, WharfError) else None
+    if text.startswith("error mounting") and text.endswith("not a directory"):
+        text += _NOT_A_DIRECTORY_HINT
+    prefix = EXEC_PREFIX + _UNABLE if is_exec else CREATE_PREFIX + _UNABLE + _INIT
+    return SystemError_(prefix + text, exit_code=exit_code_of(text) if code is None else code)
+
+
+def of_parent(error: BaseException, *, is_exec: bool) -> WharfError:
+    """An error on this side of the fork: cgroups, namespaces to join, a child that vanished."""
+    if isinstance(error, WharfError) and error.exit_code is None and not isinstance(error, SystemError_):
+        return error
+    text = os_text("", error).lstrip(": ") if isinstance(error, OSError) else str(error)
+    if isinstance(error, WharfError) and text.startswith("OCI runtime"):
+        return error
+    prefix = EXEC_PREFIX if is_exec else CREATE_PREFIX + _UNABLE
+    return SystemError_(prefix + text, exit_code=exit_code_of(text))

@@ -1,0 +1,90 @@
+"""The file systems a container's root consists of, mounted where the bundle has its root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.containerd_shim.runtime import syscall as sc
+from services.containerd_shim.runtime.failures import StartError
+from services.containerd_shim.runtime.mounts import parse
+from services.protocol import oci
+
+#: mount(2) takes one page of options, the last byte of which is the terminator.
+_PAGE = os.sysconf("SC_PAGESIZE") - 1
+_PATH_OPTIONS = ("lowerdir", "upperdir", "workdir")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """``target`` is relative to the root; ``data`` the file system's options."""
+
+    type: str
+    source: str
+    target: str
+    flags: int
+    data: str
+
+
+def plan(kind: str, source: str, target: str, options: Sequence[str]) -> Layer:
+    """A mount of the create request; overlay's ``lowerdir`` may hold commas only if escaped."""
+    parsed = parse(oci.Mount(destination=target or "/", type=kind, source=source, options=list(options)))
+    flags = parsed.flags
+    if parsed.bind:
+        flags |= sc.MS_BIND | (sc.MS_REC if parsed.recursive else 0)
+    return Layer(kind, source, target.lstrip("/"), flags, ",".join(parsed.data))
+
+
+def mount(layer: Layer, root: str) -> None:
+    """Mount *layer* on *root*; raises StartError."""
+    target = f"{root}/{layer.target}" if layer.target else root
+    try:
+        if len(os.fsencode(layer.data)) > _PAGE:
+            directory, data = shorten(layer.data)
+            os.chdir(directory)
+            sc.mount(layer.source, target, layer.type, layer.flags, data)
+            os.chdir("/")
+        elif layer.flags & sc.MS_BIND:
+            _bind(layer, target)
+        else:
+            sc.mount(layer.source, target, layer.type, layer.flags, layer.data)
+    except OSError as error:
+        raise StartError(
+            f"error mounting {layer.type} rootfs at {target}: {(error.strerror or str(error)).lower()}"
+        ) from error
+
+
+def _bind(layer: Layer, target: str) -> None:
+    sc.mount(layer.source, target, None, layer.flags & (sc.MS_BIND | sc.MS_REC), "")
+    rest = layer.flags & ~(sc.MS_BIND | sc.MS_REC)
+    if rest:
+        sc.mount("", target, None, rest | sc.MS_BIND | sc.MS_REMOUNT, "")
+
+
+def shorten(data: str) -> tuple[str, str]:
+    """(directory, options): the paths of overlay options made relative to what they have in common."""
+    pairs = [option.partition("=") for option in data.split(",")]
+    paths = [path for key, _, value in pairs if key in _PATH_OPTIONS for path in value.split(":") if path]
+    directory = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return directory, ",".join(
+        key
+        + equals
+        + (
+            ":".join(os.path.relpath(path, directory) for path in value.split(":"))
+            if key in _PATH_OPTIONS
+            else value
+        )
+        for key, equals, value in pairs
+    )
+
+
+def make_parent_private(path: str) -> None:
+    """Keep mounts below *path* from reaching the host, and pivot_root(2) possible, while "/" is shared."""
+    best = "/"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        point = line.split()[4].replace("\\040", " ")
+        if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
+            best = point
+    sc.mount("", best, None, sc.MS_PRIVATE, "")
