@@ -19,12 +19,19 @@ from services.protocol.errors import NotFound
 
 Main = Callable[[Call], int | bytes | None]
 
-#: name -> module that registers it when imported.
+#: name -> module that registers it when imported; named and not imported here, wherever it lives.
 HELPERS: dict[str, str] = {
     "docker-applylayer": "reexec.helpers.applylayer",
+    "docker-copytree": "reexec.helpers.copytree",
+    "docker-copyup": "reexec.helpers.copyup",
     "docker-init": "reexec.helpers.init",
-    "docker-logs": "reexec.helpers.logs",
+    "docker-initlayer": "reexec.helpers.initlayer",
+    "docker-load": "reexec.helpers.load",
+    "docker-logs": "services.containerd_shim.logdrivers.helper",
+    "docker-mkdir": "reexec.helpers.mkdir",
     "docker-mountfrom": "reexec.helpers.mountfrom",
+    "docker-remove": "reexec.helpers.remove",
+    "docker-size": "reexec.helpers.size",
     "docker-tar": "reexec.helpers.tar",
     "docker-untar": "reexec.helpers.untar",
 }

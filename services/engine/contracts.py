@@ -75,6 +75,19 @@ class LayerService(Protocol):
     async def remove(self, container_id: str) -> None:
         """Gone from the namespace when this returns; the bytes are freed in the background."""
 
+    async def make_directory(self, container_id: str, path: str) -> None:
+        """Make *path* and what is missing above it in the container's root, owned by root, mode 0755.
+
+        Raises ``SystemError_`` ("Cannot mkdir: /etc/passwd is not a directory"). The container does
+        not run.
+        """
+
+    async def copy_up(self, container_id: str, path: str, target: str) -> bool:
+        """Copy what the container has at *path* into the empty host directory *target*.
+
+        Returns whether there was a directory to copy.
+        """
+
     async def sizes(self, container_id: str) -> tuple[int, int]:
         """Bytes (read-write layer, whole root file system)."""
 
@@ -160,7 +173,7 @@ class NetworkService(Protocol):
         ``sandbox_key`` is ``/proc/<pid>/ns/net`` as soon as the task's pid is known. Not called for
         ``container:<id>`` mode. Endpoints come back under their networks' names.
         Raises ``NotFound``, ``Forbidden``, ``InvalidParameter`` and ``SystemError_`` with Docker's texts
-        ("failed to set up container networking: ..."); nothing stays reserved then.
+        (what stands behind "failed to set up container networking: "); nothing stays reserved then.
         """
 
     async def attach(self, container_id: str, pid: int) -> pb.NetworkSetup:

@@ -51,11 +51,18 @@ class Store:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
-    async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run *function* and commit; a cancelled caller does not stop the write."""
+    def submit(self, function: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Queue *function*: it is committed before, or together with, whatever is queued later.
+
+        For a write that means nothing without a later one, whose caller waits for the commit.
+        """
         future: Future[T] = Future()
         self._queue.put(_Work(function, future))
-        return await asyncio.shield(asyncio.wrap_future(future))
+        return future
+
+    async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run *function* and commit; a cancelled caller does not stop the write."""
+        return await asyncio.shield(asyncio.wrap_future(self.submit(function)))
 
     async def execute(self, sql: str, *parameters: object) -> None:
         """One statement, committed."""

@@ -2,16 +2,17 @@
 
 SIGTERM to the engine alone is a restart or an upgrade: containers live on. When supervisord itself
 is shutting down, the daemon ends, and containers are stopped first (unless ``--live-restore``).
-http://supervisord.org/api.html (``supervisor.getState``).
+http://supervisord.org/api.html (``supervisor.getState``); supervisord names its socket in the
+environment of its children (http://supervisord.org/subprocess.html).
 """
 
 from __future__ import annotations
 
 import http.client
 import logging
+import os
 import socket
 import xmlrpc.client
-from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +41,18 @@ class _Transport(xmlrpc.client.Transport):
         return _UnixConnection(self._path)
 
 
-def daemon_is_stopping(supervisor_socket: Path) -> bool:
-    """True when supervisord says so, or is not there at all (the engine was started by hand).
+def daemon_is_stopping() -> bool:
+    """True when supervisord says so, or did not start us (the engine was started by hand).
 
     A supervisord that was killed leaves its socket behind: the containers are then left alone, as
     after any other crash. Blocking, at most two seconds.
     """
-    if not supervisor_socket.exists():
+    url = os.environ.get("SUPERVISOR_SERVER_URL", "")
+    if not url.startswith("unix://"):
         return True
     try:
-        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(str(supervisor_socket)))
+        transport = _Transport(url.removeprefix("unix://"))
+        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
         state = proxy.supervisor.getState()
     except (OSError, xmlrpc.client.Error, http.client.HTTPException) as error:
         log.warning("supervisord does not say whether it is stopping: %s", error)

@@ -74,14 +74,21 @@ def _address(path: str | Path, stack: ExitStack) -> str:
     return f"/proc/self/fd/{fd}/{name}"
 
 
-def connect(path: str | Path) -> socket.socket:
-    """A blocking SEQPACKET connection to *path*; raises :class:`Unavailable`."""
+def connect(path: str | Path, *, blocking: bool = True) -> socket.socket:
+    """A SEQPACKET connection to *path*; raises :class:`Unavailable`.
+
+    With *blocking* False the socket is non-blocking, and ``BlockingIOError`` is raised while the
+    listener's backlog is full (unix(7)): nothing has begun, try again.
+    """
     with ExitStack() as stack:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         undo = stack.enter_context(ExitStack())
         undo.callback(sock.close)
+        sock.setblocking(blocking)
         try:
             sock.connect(_address(path, stack))
+        except BlockingIOError:
+            raise
         except OSError as error:
             raise Unavailable(f"cannot connect to {path}: {error.strerror}") from error
         undo.pop_all()

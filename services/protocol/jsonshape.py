@@ -22,6 +22,12 @@ def _fields(kind: type) -> dict[str, Any]:
     return {f.encode_name: hints[f.name] for f in msgspec.structs.fields(kind)}
 
 
+@functools.cache
+def _folded(kind: type) -> dict[str, str]:
+    """Lower-case name -> name: Go matches names without regard to case."""
+    return {name.lower(): name for name in _fields(kind)}
+
+
 def _options(kind: Any) -> tuple[Any, ...]:
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
@@ -48,8 +54,9 @@ def _prune(value: Any, kind: Any) -> Any:
 
 def _prune_struct(value: dict[str, Any], kind: type) -> dict[str, Any]:
     fields, out = _fields(kind), {}
-    for name, member in value.items():
-        if name not in fields:
+    for given, member in value.items():
+        name = given if given in fields else _folded(kind).get(given.lower())
+        if name is None:
             continue
         if member is None and type(None) not in _options(fields[name]):
             continue

@@ -21,7 +21,10 @@ def usage() -> str:
 
 
 def version() -> str:
-    return f"wharfd version {metadata.version('wharfd')}"
+    try:
+        return f"wharfd version {metadata.version('wharfd')}"
+    except metadata.PackageNotFoundError:
+        return "wharfd version unknown (run from a source tree)"
 
 
 def _lines(option: Option) -> list[str]:

@@ -159,6 +159,8 @@ class Runtime:
         self.restart_requested = False
         #: Somebody removes it; a second removal is refused.
         self.removal_in_progress = False
+        #: The removal has been carried out to its end.
+        self.gone = False
         #: Exits that this engine process has recorded.
         self.exits = 0
         self.health_monitor: asyncio.Task[None] | None = None

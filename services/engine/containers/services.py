@@ -1,11 +1,16 @@
-"""Everything the containers' operations work with, in one place, made by the daemon."""
+"""Everything the containers' operations work with, in one place, made by the daemon.
+
+``settings`` is replaced when the configuration is reloaded; everything else stays.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.engine.containers.exec_table import ExecTable
 from services.engine.containers.registry import Registry
+from services.engine.containers.removed import Removed
 from services.engine.contracts import ImageService, LayerService, NetworkService, VolumeService
 from services.engine.events import Events
 from services.engine.scopes import Background
@@ -14,7 +19,7 @@ from services.protocol.paths import ExecRoot
 from services.protocol.settings import Settings
 
 
-@dataclass(frozen=True)
+@dataclass
 class Services:
     settings: Settings
     data_root: Path
@@ -27,6 +32,11 @@ class Services:
     volumes: VolumeService
     shims: Shims
     background: Background
+    execs: ExecTable = field(init=False)
+    removed: Removed = field(default_factory=Removed)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "execs", ExecTable(self.exec_root))
 
     def container_dir(self, container_id: str) -> Path:
         """``<data-root>/containers/<id>``, mode 0700: log, hosts, hostname, resolv.conf, checkpoints."""

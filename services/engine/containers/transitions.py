@@ -90,19 +90,22 @@ def unpaused(state: ContainerState) -> ContainerState:
     return _move(state, Status.RUNNING)
 
 
-def exited(
-    state: ContainerState, *, exit_code: int, finished_at: int, oom_killed: bool, auto_remove: bool
-) -> ContainerState:
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How the init process ended; ``finished_at`` in Unix nanoseconds."""
+
+    exit_code: int
+    finished_at: int
+    oom_killed: bool = False
+
+
+def exited(state: ContainerState, ending: Ending, *, auto_remove: bool = False) -> ContainerState:
     """The init process is gone and no policy brings it back."""
-    state = _ended(_move(state, Status.EXITED), exit_code, finished_at, oom_killed)
-    return replace(state, auto_remove_pending=auto_remove)
+    return replace(_ended(_move(state, Status.EXITED), ending), auto_remove_pending=auto_remove)
 
 
-def restarting(
-    state: ContainerState, *, exit_code: int, finished_at: int, oom_killed: bool
-) -> ContainerState:
+def restarting(state: ContainerState, ending: Ending) -> ContainerState:
     """The init process is gone; the restart policy will start it again after a pause."""
-    state = _ended(_move(state, Status.RESTARTING), exit_code, finished_at, oom_killed)
+    state = _ended(_move(state, Status.RESTARTING), ending)
     return replace(state, restart_count=state.restart_count + 1)
 
 
@@ -131,16 +134,15 @@ def without_network(state: ContainerState) -> ContainerState:
     return replace(state, sandbox_id="", sandbox_key="", endpoints={}, ports={})
 
 
-def _ended(state: ContainerState, exit_code: int, finished_at: int, oom_killed: bool) -> ContainerState:
-    # An exit is told from the one before by its time (``wait`` for the next exit), so times of one
-    # container never repeat or go back, whatever the clock does.
-    finished_at = max(finished_at, state.finished_at + 1)
+def _ended(state: ContainerState, ending: Ending) -> ContainerState:
     return replace(
         without_network(state),
         pid=0,
-        exit_code=exit_code,
-        finished_at=finished_at,
-        oom_killed=oom_killed or state.oom_killed,
+        exit_code=ending.exit_code,
+        # An exit is told from the one before by its time (``wait`` for the next exit): times of one
+        # container never repeat or go back, whatever the clock does.
+        finished_at=max(ending.finished_at, state.finished_at + 1),
+        oom_killed=ending.oom_killed or state.oom_killed,
         health=None if state.health is None else replace(state.health, status="unhealthy"),
     )
 

@@ -17,6 +17,8 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(?:([:-])[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4
 
 def check(registry: Registry, network_mode: str, endpoints: Mapping[str, EndpointSettings]) -> None:
     """Endpoint settings of a container to be created; a network that is not there may come yet."""
+    for settings in endpoints.values():
+        check_format(settings)
     for name, settings in endpoints.items():
         try:
             network: NetworkRecord | None = registry.find(name)
@@ -26,13 +28,24 @@ def check(registry: Registry, network_mode: str, endpoints: Mapping[str, Endpoin
             raise InvalidParameter(f"invalid config for network {name}: {describe(found)}")
 
 
+def check_format(settings: EndpointSettings) -> None:
+    """Text that is no address: moby fails at it when it reads the request."""
+    for address in _static_addresses(settings):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise InvalidParameter(f'invalid JSON: ParseAddr("{address}"): unable to parse IP') from None
+    if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
+        raise InvalidParameter(f"invalid JSON: address {settings.mac_address}: invalid MAC address")
+
+
 def describe(found: list[str]) -> str:
     listed = found[0] if len(found) == 1 else "\n".join(f"* {one}" for one in found)
     return f"invalid endpoint settings:\n{listed}"
 
 
 def problems(name: str, network: NetworkRecord | None, settings: EndpointSettings) -> list[str]:
-    """Why *settings* cannot work in the network; empty if they can."""
+    """Why *settings*, which are well-formed, cannot work in the network; empty if they can."""
     found: list[str] = []
     addresses = _static_addresses(settings)
     predefined = name in (*PREDEFINED, "default")
@@ -40,14 +53,8 @@ def problems(name: str, network: NetworkRecord | None, settings: EndpointSetting
         found.append("user-specified IP address is supported on user-defined networks only")
     if predefined and settings.aliases:
         found.append("network-scoped aliases are only supported for user-defined networks")
-    if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
-        found.append(f"invalid MAC address: {settings.mac_address}")
     for address in addresses:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            found.append(f"invalid IP address: {address}")
-            continue
+        parsed = ipaddress.ip_address(address)
         if network is not None and (problem := _outside(network, parsed, predefined)):
             found.append(problem)
     return found

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from services.engine.contracts import EtcFiles, Sandbox, SandboxRequest
+from services.engine.contracts import ContainerNetworks, EtcFiles, Sandbox, SandboxRequest
 from services.engine.events import Events
-from services.engine.networks import checks
+from services.engine.networks import checks, listing
+from services.engine.networks.connect import Connector
 from services.engine.networks.drivers.base import Driver
 from services.engine.networks.drivers.bridge import BridgeDriver
 from services.engine.networks.drivers.null import HostDriver, NullDriver
 from services.engine.networks.kernel import Kernel
+from services.engine.networks.manage import Manager
 from services.engine.networks.model import NetworkSettings
 from services.engine.networks.ports import HostPorts
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
 from services.engine.networks.restore import restore
 from services.engine.networks.sandboxes import Sandboxes
-from services.engine.scopes import Background
+from services.engine.scopes import Background, KeyedLocks
 from services.engine.store import Store
 from services.protocol import task_pb2 as pb
-from services.protocol.api.networks import EndpointSettings
-from services.protocol.errors import WharfError
+from services.protocol.api.networks import (
+    ConnectRequest,
+    DisconnectRequest,
+    EndpointSettings,
+    NetworkCreateReply,
+    NetworkCreateRequest,
+    NetworkInspect,
+    NetworkPruneReply,
+)
+from services.protocol.errors import NotFound, Unavailable, WharfError
 
 
 class NetworkController:
@@ -45,19 +55,32 @@ class NetworkController:
             self._records, self._registry, self._kernel, self._ports, events, settings
         )
 
+        self._locks = KeyedLocks()
+        self._manager = Manager(self._records, self._registry, self._kernel, self._sandboxes, events)
+        self._connector: Connector | None = None
+
+    def bind(self, containers: ContainerNetworks) -> None:
+        """The containers' side of connect and disconnect; the two know each other only here."""
+        self._connector = Connector(
+            self._records, self._registry, self._kernel, self._sandboxes, containers, self._locks
+        )
+
     # NetworkService -----------------------------------------------------------------------------
 
     def check(self, network_mode: str, endpoints: Mapping[str, EndpointSettings]) -> None:
         checks.check(self._registry, network_mode, endpoints)
 
     async def allocate(self, request: SandboxRequest) -> tuple[Sandbox, EtcFiles]:
-        return await self._sandboxes.allocate(request)
+        async with self._locks.hold(request.container_id):
+            return await self._sandboxes.allocate(request)
 
     async def attach(self, container_id: str, pid: int) -> pb.NetworkSetup:
-        return await self._sandboxes.attach(container_id, pid)
+        async with self._locks.hold(container_id):
+            return await self._sandboxes.attach(container_id, pid)
 
     async def detach(self, container_id: str) -> None:
-        await self._sandboxes.detach(container_id)
+        async with self._locks.hold(container_id):
+            await self._sandboxes.detach(container_id)
 
     async def restore(self, running: Mapping[str, int]) -> None:
         await restore(running, self._records, self._registry, self._kernel, self._ports, self._sandboxes)
@@ -67,6 +90,40 @@ class NetworkController:
             return self._registry.find(name).id
         except WharfError:
             return None
+
+    # The API's verbs -----------------------------------------------------------------------------
+
+    def list(self, filters: Mapping[str, Sequence[str]]) -> Sequence[NetworkInspect]:
+        """Containers are not listed."""
+        found = listing.matching(self._registry.all(), filters, self._manager.in_use)
+        return [listing.inspect(record, None, self._registry) for record in found]
+
+    def inspect(self, ref: str, scope: str = "") -> NetworkInspect:
+        if scope not in ("", "local"):
+            raise NotFound(f"network {ref} not found")
+        return listing.inspect(self._registry.find(ref), self._sandboxes.users, self._registry)
+
+    async def create(self, request: NetworkCreateRequest) -> NetworkCreateReply:
+        record = await self._manager.create(request)
+        return NetworkCreateReply(id=record.id)
+
+    async def remove(self, ref: str) -> None:
+        await self._manager.remove(ref)
+
+    async def prune(self, filters: Mapping[str, Sequence[str]]) -> NetworkPruneReply:
+        removed = await self._manager.prune(filters)
+        return NetworkPruneReply(networks_deleted=removed or None)
+
+    async def connect(self, ref: str, request: ConnectRequest) -> None:
+        await self._connect().connect(ref, request.container, request.endpoint_config)
+
+    async def disconnect(self, ref: str, request: DisconnectRequest) -> None:
+        await self._connect().disconnect(ref, request.container, force=request.force)
+
+    def _connect(self) -> Connector:
+        if self._connector is None:
+            raise Unavailable("containers are not there yet")
+        return self._connector
 
     async def close(self, *, remove: bool = True) -> None:
         """End of the engine. With *remove*, and if no container lives on, nothing stays in the

@@ -15,16 +15,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from services.protocol.errors import Forbidden, InvalidParameter, SystemError_
+from services.protocol.settings import AddressPool
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class AddressPool(msgspec.Struct, frozen=True):
-    """``--default-address-pool base=10.10.0.0/16,size=24``: ``size`` is a prefix length."""
-
-    base: str
-    size: int
 
 
 #: libnetwork/ipamutils: the local scope's default pools.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from services.engine.networks.ipam import DEFAULT_POOLS, AddressPool, PoolRecord
-from services.engine.networks.ports import PublishedPort
+from services.engine.networks.ipam import DEFAULT_POOLS, PoolRecord
+from services.engine.networks.ports import PortRequest, PublishedPort
 from services.engine.store import Schema
 from services.protocol.api.networks import EndpointSettings
+from services.protocol.settings import AddressPool
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)
@@ -100,7 +101,10 @@ class SandboxRecord(msgspec.Struct, kw_only=True):
     container_name: str
     hostname: str
     endpoints: list[EndpointRecord] = []
+    domainname: str = ""
     exposed: list[str] = []
+    requested: list[PortRequest] = []
+    #: Held while there is a network they can lead to (``gateway_network``).
     ports: list[PublishedPort] = []
     #: The network whose endpoint the ports lead to, and the default route goes through.
     gateway_network: str = ""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from services.engine.networks.kernel import write_sysctl
 from services.engine.networks.links import Interface, Links, Network
 
 T = TypeVar("T")
@@ -47,11 +48,16 @@ def inside(pid: int, function: Callable[[], T]) -> T:
 
 
 def configure(
-    pid: int, name: str, addresses: Sequence[Interface], routes: Sequence[tuple[Network | None, str]]
+    pid: int,
+    name: str,
+    addresses: Sequence[Interface],
+    routes: Sequence[tuple[Network | None, str]] = (),
 ) -> None:
     """Addresses, up and routes of interface *name* in the namespace of *pid*; without IPv6."""
 
     def work() -> None:
+        # /proc/sys/net is that of the thread's namespace.
+        write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1")
         links = Links()
         try:
             links.configure(name, addresses, routes)

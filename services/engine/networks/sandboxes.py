@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from contextlib import ExitStack
 
 from services.engine.contracts import EtcFiles, Sandbox, SandboxRequest
@@ -25,12 +25,7 @@ from services.engine.networks.model import (
     NetworkSettings,
     SandboxRecord,
 )
-from services.engine.networks.ports import (
-    HostPorts,
-    PortRequest,
-    describe,
-    port_requests,
-)
+from services.engine.networks.ports import HostPorts, PortRequest, describe, port_requests
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry, new_id
 from services.protocol import task_pb2 as pb
@@ -39,13 +34,6 @@ from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import NotFound, SystemError_, WharfError
 
 log = logging.getLogger(__name__)
-
-_PREFIX = "failed to set up container networking: "
-
-
-def prefixed(error: WharfError) -> WharfError:
-    """*error* with the words every network failure of a start begins with."""
-    return type(error)(_PREFIX + str(error))
 
 
 class Sandboxes:
@@ -81,13 +69,10 @@ class Sandboxes:
 
     async def allocate(self, request: SandboxRequest) -> tuple[Sandbox, EtcFiles]:
         await self.detach(request.container_id)
-        try:
-            with ExitStack() as undo:
-                record = self._reserve(request, undo)
-                files = views.etc_files(request, record, self._registry, self._settings)
-                undo.pop_all()
-        except WharfError as error:
-            raise prefixed(error) from error
+        with ExitStack() as undo:
+            record = self._reserve(request, undo)
+            files = views.etc_files(request, record, self._registry, self._settings)
+            undo.pop_all()
         self.by_container[record.container_id] = record
         self._writes[record.container_id] = self._records.put_sandbox(record)
         return self.describe(record), files
@@ -98,6 +83,8 @@ class Sandboxes:
             container_id=request.container_id,
             container_name=request.container_name,
             hostname=request.hostname,
+            domainname=request.domainname,
+            requested=port_requests(request.exposed_ports, request.port_bindings, request.publish_all),
             exposed=sorted({*request.exposed_ports, *request.port_bindings}),
         )
         for network, settings in self._wanted(request):
@@ -105,10 +92,7 @@ class Sandboxes:
             undo.callback(self.release_endpoint, endpoint)
             record.endpoints.append(endpoint)
         record.gateway_network = self.choose_gateway(record)
-        gateway = self._registry.get(record.gateway_network)
-        if gateway is not None and self._registry.driver(gateway).addresses:
-            wanted = port_requests(request.exposed_ports, request.port_bindings, request.publish_all)
-            self._publish(record, gateway, wanted, undo)
+        self.publish(record, undo)
         return record
 
     def _wanted(self, request: SandboxRequest) -> list[tuple[NetworkRecord, EndpointSettings]]:
@@ -156,12 +140,14 @@ class Sandboxes:
                 candidates.append((-endpoint.settings.gw_priority, network.name, network.id))
         return min(candidates)[2] if candidates else ""
 
-    def _publish(
-        self, record: SandboxRecord, gateway: NetworkRecord, wanted: Sequence[PortRequest], undo: ExitStack
-    ) -> None:
+    def publish(self, record: SandboxRecord, undo: ExitStack) -> None:
+        """Host ports, if there is a network for them to lead to."""
+        gateway = self._registry.get(record.gateway_network)
+        endpoint = record.endpoint(record.gateway_network)
+        if gateway is None or endpoint is None or not endpoint.ipv4:
+            return
         default = gateway.options.get(HOST_BINDING, "")
-        endpoint = record.endpoint(gateway.id)
-        for request in wanted:
+        for request in record.requested:
             if not request.host_ip and default not in ("", "0.0.0.0"):
                 request = PortRequest(request.protocol, request.container_port, default, request.host_ports)
             try:
@@ -169,7 +155,7 @@ class Sandboxes:
             except WharfError as error:
                 raise type(error)(
                     "driver failed programming external connectivity on endpoint "
-                    f"{record.container_name} ({endpoint.id if endpoint else ''}): {error}"
+                    f"{record.container_name} ({endpoint.id}): {error}"
                 ) from error
             undo.callback(self._ports.release, published)
             record.ports += published
@@ -179,13 +165,10 @@ class Sandboxes:
     async def attach(self, container_id: str, pid: int) -> pb.NetworkSetup:
         record = self.by_container.get(container_id)
         if record is None:
-            raise NotFound(f"{_PREFIX}container {container_id} has no sandbox")
+            raise NotFound(f"container {container_id} has no sandbox")
         if (write := self._writes.pop(container_id, None)) is not None:
             await write
-        try:
-            await self._kernel.run(self._make, record, pid)
-        except WharfError as error:
-            raise prefixed(error) from error
+        await self._kernel.run(self._make, record, pid)
         for endpoint in record.endpoints:
             self.announce("connect", record, endpoint)
         return self._setup(record)
@@ -263,6 +246,11 @@ class Sandboxes:
                 self._registry.driver(network).leave([endpoint])
             self.release_endpoint(endpoint)
         self._ports.release(record.ports)
+
+    def unpublish(self, record: SandboxRecord) -> None:
+        """Host ports are given back; the rules are the caller's."""
+        self._ports.release(record.ports)
+        record.ports = []
 
     def announce(self, action: str, record: SandboxRecord, endpoint: EndpointRecord) -> None:
         network = self._registry.get(endpoint.network_id)

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import UNSET, UnsetType
 
 from services.protocol.api.base import Model
-from services.protocol.api.containers import Config, GraphDriverData
+from services.protocol.api.containers import GraphDriverData, HealthConfig
+
+
+class ImageConfig(Model, kw_only=True):
+    """``Config`` of an image: what a container takes over from it."""
+
+    user: str = ""
+    exposed_ports: dict[str, dict[str, Any]] | UnsetType = UNSET
+    env: list[str] | None = None
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    volumes: dict[str, dict[str, Any]] | None = None
+    working_dir: str = ""
+    labels: dict[str, str] | None = None
+    stop_signal: str | UnsetType = UNSET
+    healthcheck: HealthConfig | UnsetType = UNSET
+    args_escaped: bool | UnsetType = UNSET
+    on_build: list[str] | None = None
+    shell: list[str] | UnsetType = UNSET
 
 
 class RootFS(Model, kw_only=True):
@@ -28,7 +48,7 @@ class ImageInspect(Model, kw_only=True):
     created: str | UnsetType = UNSET
     docker_version: str = ""
     author: str = ""
-    config: Config | None = None
+    config: ImageConfig | None = None
     architecture: str = ""
     variant: str | UnsetType = UNSET
     os: str = ""

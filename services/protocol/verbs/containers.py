@@ -73,7 +73,10 @@ class Waited(msgspec.Struct, frozen=True):
 
 
 class AttachArgs(msgspec.Struct, frozen=True):
-    """``stream`` and ``logs`` as in the API; ``api_version`` decides the framing's content type."""
+    """``stream`` and ``logs`` as in the API.
+
+    Without ``multiplexed`` the output is raw even when there is no terminal (websockets).
+    """
 
     ref: str
     stdin: bool = False
@@ -82,6 +85,7 @@ class AttachArgs(msgspec.Struct, frozen=True):
     logs: bool = False
     stream: bool = False
     detach_keys: str = ""
+    multiplexed: bool = True
 
 
 class LogsArgs(msgspec.Struct, frozen=True):

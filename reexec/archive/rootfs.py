@@ -1,0 +1,94 @@
+"""Where the storage helpers work: a mount namespace of their own, and a root to be confined in."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from reexec.archive import syscalls
+from reexec.helpers import mountfrom
+from services.protocol.errors import InvalidParameter
+
+
+class MountSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A mount as in the OCI runtime specification; ``target`` is inside the root ("/": the root)."""
+
+    type: str
+    source: str
+    target: str = "/"
+    options: list[str] = []
+
+
+class RootSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A root file system: ``mounts`` assembled on ``directory``, else ``directory`` itself, else
+    that of process ``pid``. With ``own_mount_only`` what is mounted inside it is not seen."""
+
+    directory: str = ""
+    mounts: list[MountSpec] = []
+    pid: int = 0
+    own_mount_only: bool = False
+
+
+def isolate() -> None:
+    """A private mount namespace: nothing mounted from here on is seen by anybody else."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+
+
+def enter(spec: RootSpec) -> None:
+    """Make the root of *spec* this process's root; there is no way back. Raises ``OSError``."""
+    if spec.pid:
+        _enter_process(spec)
+    elif spec.directory:
+        if spec.mounts:
+            isolate()
+            for item in spec.mounts:
+                _mount(spec.directory, item)
+        os.chroot(spec.directory)
+    else:
+        raise InvalidParameter("a root needs a directory or a process")
+    os.chdir("/")
+
+
+def _mount(root: str, item: MountSpec) -> None:
+    target = root if item.target == "/" else _inside(root, item.target)
+    mountfrom.mount(item.type, item.source, target, item.options)
+
+
+def _inside(root: str, target: str) -> str:
+    """*target* resolved with *root* as the root directory, by a descriptor nobody can swap.
+
+    A missing target is made, as the runtime does. The path returned stays valid for this process.
+    """
+    here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chroot(root)
+        try:
+            if not os.path.exists(target):
+                os.makedirs(target)
+            fd = os.open(target, os.O_PATH | os.O_CLOEXEC)
+        finally:
+            os.fchdir(here)
+            os.chroot(".")
+    finally:
+        os.close(here)
+    return f"/proc/self/fd/{fd}"
+
+
+def _enter_process(spec: RootSpec) -> None:
+    root = f"/proc/{spec.pid}/root"
+    if not spec.own_mount_only:
+        os.chroot(root)
+        return
+    # A clone of the root's mount alone lacks what is mounted on it: volumes, /dev, /etc/hosts.
+    # It can only be made from inside the mount namespace it belongs to.
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    namespace = os.open(f"/proc/{spec.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+    os.fchdir(root_fd)
+    tree = syscalls.open_tree(".", syscalls.OPEN_TREE_CLONE)
+    os.fchdir(tree)
+    os.chroot(".")
+    for fd in (root_fd, namespace, tree):
+        os.close(fd)

@@ -1,0 +1,162 @@
+"""Reading archives: what went through is digested, compression is recognised by its magic number."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from typing import IO, Protocol, cast
+
+from services.protocol.errors import InvalidParameter, SystemError_
+
+#: Bytes of one read.
+BLOCK = 1 << 20
+
+
+class Source(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class CutOff(SystemError_):
+    """The stream ends in the middle of something."""
+
+    def __init__(self) -> None:
+        super().__init__("unexpected EOF")
+
+
+class FdSource:
+    """A descriptor; the caller owns it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Exactly *size* bytes, fewer only at the end of the file."""
+        parts: list[bytes] = []
+        left = size if size >= 0 else 1 << 62
+        while left:
+            data = os.read(self._fd, min(left, BLOCK))
+            if not data:
+                break
+            parts.append(data)
+            left -= len(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class DigestingSource:
+    """Passes *source* on and digests it (sha256)."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._hash = hashlib.sha256()
+        #: Bytes read so far.
+        self.size = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size)
+        self._hash.update(data)
+        self.size += len(data)
+        return data
+
+    def drain(self) -> None:
+        """Read to the end: padding behind an archive's end marker counts too."""
+        while self.read(BLOCK):
+            pass
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._hash.hexdigest()
+
+
+class _Ahead(io.RawIOBase):
+    """*source* with its first bytes put back, as the decompressors want it."""
+
+    def __init__(self, head: bytes, source: Source) -> None:
+        self._head = head
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._head:
+            return self._source.read(size)
+        if 0 <= size < len(self._head):
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        data, self._head = self._head, b""
+        if size < 0:
+            return data + self._source.read(-1)
+        return data + self._source.read(size - len(data))
+
+    def readinto(self, buffer: object, /) -> int:
+        view = memoryview(cast(bytearray, buffer))
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+def _gzip(raw: _Ahead) -> Source:
+    from isal import igzip
+
+    return cast(Source, igzip.IGzipFile(fileobj=io.BufferedReader(raw, BLOCK), mode="rb"))  # type: ignore[no-untyped-call]
+
+
+def _bzip2(raw: _Ahead) -> Source:
+    import bz2
+
+    return bz2.BZ2File(cast(IO[bytes], raw))
+
+
+def _xz(raw: _Ahead) -> Source:
+    import lzma
+
+    return lzma.LZMAFile(cast(IO[bytes], raw))
+
+
+def _zstd(raw: _Ahead) -> Source:
+    import zstandard
+
+    return cast(
+        Source, zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], raw), read_across_frames=True)
+    )
+
+
+_MAGIC: tuple[tuple[bytes, Callable[[_Ahead], Source]], ...] = (
+    (b"\x1f\x8b\x08", _gzip),
+    (b"BZh", _bzip2),
+    (b"\xfd7zXZ\x00", _xz),
+    (b"\x28\xb5\x2f\xfd", _zstd),
+)
+
+
+class _Checked:
+    """A decompressor whose library's exceptions become the taxonomy's."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._source.read(size)
+        except EOFError as error:
+            raise CutOff from error
+        except (SystemError_, InvalidParameter):
+            raise
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise SystemError_(f"archive is not readable: {error}") from error
+        except Exception as error:
+            raise SystemError_(f"archive is not readable: {error}") from error
+
+
+def decompressed(source: Source) -> Source:
+    """*source* decompressed (gzip, bzip2, xz, zstd), or as it is."""
+    head = source.read(10)
+    raw = _Ahead(head, source)
+    for magic, opener in _MAGIC:
+        if head.startswith(magic):
+            return _Checked(opener(raw))
+    return raw

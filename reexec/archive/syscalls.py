@@ -1,0 +1,77 @@
+"""System calls that Python 3.11's ``os`` does not have, through libc."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from typing import Any
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+CLONE_NEWNS = 0x20000
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_F_EMPTY_PATH = 4
+
+#: Same numbers on every architecture that has the calls (Linux 5.2, asm-generic/unistd.h).
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+
+
+@functools.cache
+def _libc() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
+    """mount(2); *data* longer than a page is refused by the kernel (``EINVAL``)."""
+    arguments = (os.fsencode(source), os.fsencode(target), os.fsencode(fstype) or None)
+    _check(_libc().mount(*arguments, ctypes.c_ulong(flags), os.fsencode(data) or None), target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    _check(_libc().umount2(os.fsencode(target), flags), target)
+
+
+def unshare(flags: int) -> None:
+    _check(_libc().unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    _check(_libc().setns(fd, kind), "setns")
+
+
+def syncfs(fd: int) -> None:
+    """Everything written to the file system of *fd* is on the disk when this returns."""
+    _check(_libc().syncfs(fd), "syncfs")
+
+
+def open_tree(path: str, flags: int) -> int:
+    """A descriptor of a (cloned) mount; close-on-exec."""
+    call = _libc().syscall
+    call.restype = ctypes.c_long
+    return _check(call(_SYS_OPEN_TREE, -100, os.fsencode(path), ctypes.c_uint(flags | os.O_CLOEXEC)), path)
+
+
+def move_mount(fd: int, target_fd: int) -> None:
+    """Attach the detached mount *fd* on what *target_fd* refers to."""
+    call = _libc().syscall
+    call.restype = ctypes.c_long
+    flags = MOVE_MOUNT_F_EMPTY_PATH | 0x40  # MOVE_MOUNT_T_EMPTY_PATH
+    _check(call(_SYS_MOVE_MOUNT, fd, b"", target_fd, b"", ctypes.c_uint(flags)), "move_mount")

@@ -1,0 +1,105 @@
+"""Tar headers, read strictly: the standard library takes a broken header for the end of the archive."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from typing import IO, cast
+
+from reexec.archive.streams import BLOCK, CutOff, Source
+from services.protocol.errors import SystemError_
+
+#: Prefix of extended attributes in PAX headers (star, GNU tar, Docker).
+XATTR_PREFIX = "SCHILY.xattr."
+
+#: Bytes of a long name or of extended headers; they are held in memory (Go's archive/tar: 1 MiB).
+_MAX_HEADER = 1 << 20
+_IN_MEMORY = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """Raises where :class:`tarfile.TarFile` would stop silently."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> _StrictInfo:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("archive/tar: invalid tar header") from error
+        except tarfile.TruncatedHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("unexpected EOF") from error
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        if self.type in _IN_MEMORY and self.size > _MAX_HEADER:
+            raise tarfile.ReadError("archive/tar: header field too long")
+        return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
+
+
+def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """Headers of a tar stream in order, each with the reader of its data (regular files only).
+
+    The data must be read before the next header is asked for. Understands PAX, GNU long names and
+    sparse files. Raises :class:`SystemError_` for what is not a tar archive or is cut off.
+    """
+    try:
+        tar = tarfile.open(  # noqa: SIM115  (a generator: the caller's loop is the scope)
+            fileobj=cast(IO[bytes], source), mode="r|", bufsize=BLOCK, tarinfo=_StrictInfo, errorlevel=2
+        )
+    except tarfile.ReadError as error:
+        if str(error) == "empty file":
+            return
+        raise _failure(error) from error
+    try:
+        while (info := tar.next()) is not None:
+            # TarFile keeps every header for random access; this is one pass.
+            tar.members.clear()  # type: ignore[attr-defined]
+            yield info, tar.extractfile(info) if info.isreg() else None
+    except tarfile.TarError as error:
+        raise _failure(error) from error
+    except OverflowError as error:
+        raise SystemError_("archive/tar: invalid tar header") from error
+
+
+def _failure(error: tarfile.TarError) -> SystemError_:
+    text = str(error)
+    if text in ("unexpected end of data", "unexpected EOF", "truncated header"):
+        return CutOff()
+    if text.startswith(("archive/tar:", "not a")):
+        return SystemError_(text)
+    return SystemError_(f"archive/tar: invalid tar header: {text}")
+
+
+def mtime_ns(info: tarfile.TarInfo) -> int:
+    """Modification time in nanoseconds, from the PAX record where there is one."""
+    return _nanoseconds(info.pax_headers.get("mtime"), info.mtime)
+
+
+def atime_ns(info: tarfile.TarInfo) -> int:
+    """Access time in nanoseconds; the modification time where none is recorded."""
+    record = info.pax_headers.get("atime")
+    return mtime_ns(info) if record is None else _nanoseconds(record, info.mtime)
+
+
+def _nanoseconds(record: str | None, fallback: float) -> int:
+    if record is not None:
+        try:
+            return int(Decimal(record) * 1_000_000_000)
+        except (InvalidOperation, ValueError, OverflowError):
+            pass
+    return int(fallback) * 1_000_000_000
+
+
+def xattrs(info: tarfile.TarInfo) -> dict[str, bytes]:
+    """Extended attributes of a header."""
+    return {
+        name.removeprefix(XATTR_PREFIX): value.encode("utf-8", "surrogateescape")
+        for name, value in info.pax_headers.items()
+        if name.startswith(XATTR_PREFIX)
+    }

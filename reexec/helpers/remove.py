@@ -1,0 +1,38 @@
+"""``docker-remove DIRECTORY...``: delete whole trees, whatever they hold.
+
+For directories that nobody can reach any more (a trash directory): deleting a large layer takes
+seconds, and whoever removed it does not wait.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+from reexec.call import Call
+from reexec.registry import register
+from services.protocol.errors import SystemError_
+
+
+@register("docker-remove")
+def main(call: Call) -> int:
+    for path in call.argv[1:]:
+        remove(path)
+    return 0
+
+
+def remove(path: str) -> None:
+    """Delete *path* recursively; what is already gone is fine. Raises :class:`SystemError_`."""
+    failures: list[str] = []
+
+    def failed(_: Callable[..., object], where: str, error: tuple[object, BaseException, object]) -> None:
+        if not isinstance(error[1], FileNotFoundError):
+            failures.append(f"{where}: {error[1]}")
+
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, onerror=failed)
+    elif os.path.lexists(path):
+        os.unlink(path)
+    if failures:
+        raise SystemError_(f"cannot remove {failures[0]}")

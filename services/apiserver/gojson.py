@@ -1,0 +1,212 @@
+"""JSON as Go reads it, with Go's words for what is wrong.
+
+Decoding is msgspec's; only a text that it refuses is looked at again here, for the message of
+``encoding/json``. Names match without regard to case, as in Go.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from services.protocol import jsonshape
+from services.protocol.errors import InvalidParameter
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
+_SPACE = re.compile(rb"[ \t\r\n]*")
+_EXPECTED = re.compile(r"Expected `(.+?)`(?:, got `(.+?)`)?(?: - at `(?:key in )?\$?(.*)`)?")
+_KINDS = {
+    "str": "string",
+    "object": "object",
+    "array": "array",
+    "int": "number",
+    "float": "number",
+    "bool": "bool",
+}
+_GO = {
+    "str": "string",
+    "int": "int64",
+    "bool": "bool",
+    "float": "float64",
+    "array": "[]string",
+    "object": "map[string]string",
+}
+
+
+def decode(data: bytes) -> Any:
+    """*data* as plain values; raises :class:`InvalidParameter`."""
+    if not data.strip():
+        raise InvalidParameter("invalid JSON: got EOF while reading request body")
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        end = _value_end(data)
+        if end is not None:
+            raise InvalidParameter("unexpected content after JSON") from None
+        raise InvalidParameter(f"invalid JSON: {explain(data)}") from None
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """*value* as *kind*; raises :class:`InvalidParameter` with Go's words."""
+    if not isinstance(value, dict):
+        what = _kind_of(value)
+        raise InvalidParameter(
+            f"invalid JSON: json: cannot unmarshal {what} into Go value of type {kind.__name__}"
+        )
+    try:
+        return jsonshape.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"invalid JSON: {_mismatch(str(error), kind.__name__)}") from None
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return {list: "array", str: "string", int: "number", float: "number"}.get(type(value), "object")
+
+
+def _mismatch(text: str, name: str) -> str:
+    match = _EXPECTED.match(text)
+    if match is None:
+        return text
+    expected = next((p for p in match[1].split(" | ") if p != "null"), match[1])
+    got = _KINDS.get(match[2] or "", match[2] or "value")
+    path = (match[3] or "").replace("[...]", "").lstrip(".")
+    wanted = _GO.get(expected, expected)
+    return f"json: cannot unmarshal {got} into Go struct field {name}.{path} of type {wanted}"
+
+
+def _value_end(data: bytes) -> int | None:
+    """Where the first JSON value ends, when more than white space follows it."""
+    import json
+
+    try:
+        text = data.decode()
+        start = len(text) - len(text.lstrip(" \t\r\n"))
+        _, end = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return end if text[end:].strip(" \t\r\n") else None
+
+
+class _Syntax(Exception):
+    pass
+
+
+def explain(data: bytes) -> str:
+    """What Go's scanner says of *data*, which is not JSON."""
+    try:
+        _Scanner(data).value("looking for beginning of value")
+    except _Syntax as error:
+        return str(error)
+    except RecursionError:
+        return "exceeded max depth"
+    return "invalid JSON text"
+
+
+class _Scanner:
+    """The states of Go's ``scanner`` that differ in their message."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def _skip(self) -> None:
+        match = _SPACE.match(self.data, self.at)
+        self.at = match.end() if match else self.at
+
+    def _peek(self, context: str, allowed: bytes) -> int:
+        self._skip()
+        if self.at >= len(self.data):
+            raise _Syntax("unexpected EOF")
+        byte = self.data[self.at]
+        if allowed and byte not in allowed:
+            raise self._error(context)
+        return byte
+
+    def _error(self, context: str) -> _Syntax:
+        if self.at >= len(self.data):
+            return _Syntax("unexpected EOF")
+        character = chr(self.data[self.at])
+        shown = {"'": r"'\''", '"': "'\"'"}.get(character) or (
+            f"'{character}'" if character.isprintable() and character.isascii() else repr(character)
+        )
+        return _Syntax(f"invalid character {shown} {context}")
+
+    def value(self, context: str) -> None:
+        byte = self._peek(context, b"")
+        if byte == ord("{"):
+            self._object()
+        elif byte == ord("["):
+            self._array()
+        elif byte == ord('"'):
+            self._string()
+        elif byte in b"-0123456789":
+            match = _NUMBER.match(self.data, self.at)
+            if match is None:
+                self.at += 1
+                raise self._error("in numeric literal")
+            self.at = match.end()
+        else:
+            self._literal(context)
+
+    def _literal(self, context: str) -> None:
+        for word in (b"true", b"false", b"null"):
+            if self.data[self.at] == word[0]:
+                for offset, expected in enumerate(word):
+                    here = self.at + offset
+                    if here >= len(self.data):
+                        raise _Syntax("unexpected EOF")
+                    if self.data[here] != expected:
+                        self.at = here
+                        raise self._error(f"in literal {word.decode()} (expecting {chr(expected)!r})")
+                self.at += len(word)
+                return
+        raise self._error(context)
+
+    def _string(self) -> None:
+        match = _STRING.match(self.data, self.at)
+        if match is not None:
+            self.at = match.end()
+            return
+        prefix = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*').match(
+            self.data, self.at
+        )
+        self.at = prefix.end() if prefix else self.at
+        in_escape = self.at < len(self.data) and self.data[self.at] == ord("\\")
+        if in_escape:
+            self.at += 1
+        raise self._error("in string escape code" if in_escape else "in string literal")
+
+    def _object(self) -> None:
+        self.at += 1
+        if self._peek("looking for beginning of object key string", b'"}') == ord("}"):
+            self.at += 1
+            return
+        while True:
+            self._peek("looking for beginning of object key string", b'"')
+            self._string()
+            self._peek("after object key", b":")
+            self.at += 1
+            self.value("looking for beginning of value")
+            if self._peek("after object key:value pair", b",}") == ord("}"):
+                self.at += 1
+                return
+            self.at += 1
+
+    def _array(self) -> None:
+        self.at += 1
+        if self._peek("looking for beginning of value", b"") == ord("]"):
+            self.at += 1
+            return
+        while True:
+            self.value("looking for beginning of value")
+            if self._peek("after array element", b",]") == ord("]"):
+                self.at += 1
+                return
+            self.at += 1

@@ -1,0 +1,69 @@
+"""Entry point of the API server: ``python -m services.apiserver.main``.
+
+This process becomes gunicorn's arbiter. It imports as little as it can: what it holds is held for
+as long as the daemon runs, beside the worker that does the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from services.apiserver import listeners
+
+log = logging.getLogger(__name__)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="apiserver", description="HTTP side of wharfd")
+    default = os.environ.get("WHARFD_EXEC_ROOT", "/run/wharfd")
+    parser.add_argument("--exec-root", type=Path, default=Path(default))
+    parser.add_argument("--host", action="append", default=[], help="unix://, tcp:// or fd://; repeatable")
+    parser.add_argument("--group", help="group of the unix sockets")
+    parser.add_argument("--debug", action="store_true")
+    return parser.parse_args(argv)
+
+
+def read_settings(exec_root: Path) -> dict[str, Any]:
+    """``services.protocol.settings.Settings`` as a plain dict; empty when started by hand."""
+    try:
+        found: dict[str, Any] = json.loads((exec_root / "settings.json").read_bytes())
+        return found
+    except FileNotFoundError:
+        return {}
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if argv is None else argv)
+    settings = read_settings(options.exec_root)
+    debug = options.debug or settings.get("debug", False)
+    level: str = "debug" if debug else settings.get("log_level", "info")
+    logging.basicConfig(
+        stream=sys.stderr,
+        level={"fatal": "CRITICAL"}.get(level, level.upper()),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    hosts = options.host or settings.get("hosts") or [f"unix://{options.exec_root}/docker.sock"]
+    group = options.group if options.group is not None else settings.get("group", listeners.DEFAULT_GROUP)
+    try:
+        sockets = listeners.open_all(hosts, group)
+    except (listeners.ListenError, OSError) as error:
+        log.error("failed to load listeners: %s", error)
+        return 1
+    for variable in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+        os.environ.pop(variable, None)
+    from services.apiserver.server import Application
+
+    gunicorn_level = {"fatal": "critical", "warn": "warning"}.get(level, level)
+    keep = any(host.startswith("fd://") for host in hosts)
+    Application(options.exec_root, sockets, log_level=gunicorn_level, keep=keep).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

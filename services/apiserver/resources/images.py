@@ -1,0 +1,109 @@
+"""``/images``."""
+
+from __future__ import annotations
+
+from falcon.asgi import Request, Response
+
+from services.apiserver import body, reply
+from services.apiserver.client import Engine
+from services.apiserver.query import Query
+from services.apiserver.views import images as views
+from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.verbs import Filters, Ref
+from services.protocol.verbs import images as verbs
+
+
+class Images:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def on_get_list(self, req: Request, resp: Response) -> None:
+        query = Query(req)
+        if query.flag("manifests"):
+            raise Unimplemented("listing the manifests of images is not supported")
+        args = verbs.ListArgs(query.flag("all"), query.filters(), query.flag("shared-size"))
+        rows = await self._engine.document(verbs.LIST, args)
+        reply.document(resp, [views.summary(row, req.context.version) for row in rows])
+
+    async def on_get_json(self, req: Request, resp: Response, name: str) -> None:
+        found = await self._engine.document(verbs.INSPECT, Ref(name))
+        reply.document(resp, views.inspect(found, req.context.version))
+
+    async def on_get_history(self, req: Request, resp: Response, name: str) -> None:
+        reply.document(resp, await self._engine.document(verbs.HISTORY, Ref(name)))
+
+    async def on_post_tag(self, req: Request, resp: Response, name: str) -> None:
+        query = Query(req)
+        args = verbs.TagArgs(name, query.text("repo"), query.text("tag"))
+        await self._engine.call(verbs.TAG, args)
+        reply.nothing(resp, 201)
+
+    async def on_delete(self, req: Request, resp: Response, name: str) -> None:
+        if not name.strip():
+            raise InvalidParameter("image name cannot be blank")
+        query = Query(req)
+        args = verbs.RemoveArgs(name, query.flag("force"), query.flag("noprune"))
+        reply.document(resp, await self._engine.document(verbs.REMOVE, args))
+
+    async def on_post_prune(self, req: Request, resp: Response) -> None:
+        filters = Filters(Query(req).filters())
+        reply.document(resp, await self._engine.document(verbs.PRUNE, filters))
+
+    async def on_post_load(self, req: Request, resp: Response) -> None:
+        query = Query(req)
+        args = verbs.LoadArgs(query.flag("quiet"), query.text("platform"))
+        await reply.with_upload(
+            req,
+            lambda reader: reply.progress(req, self._engine.stream(verbs.LOAD, args, fds=[reader])),
+        )
+
+    async def on_post_create(self, req: Request, resp: Response) -> None:
+        """Pull (``fromImage``) or import (``fromSrc``)."""
+        query = Query(req)
+        if query.text("fromImage"):
+            await self._pull(req, query)
+        elif (source := query.text("fromSrc")) == "-":
+            await self._import(req, query)
+        elif source:
+            raise Unimplemented("importing an image from a URL is not supported")
+        else:
+            raise InvalidParameter("fromImage or fromSrc must be specified")
+
+    async def _pull(self, req: Request, query: Query) -> None:
+        args = verbs.PullArgs(
+            query.text("fromImage"),
+            query.text("tag"),
+            query.text("platform"),
+            auth=req.get_header("x-registry-auth") or "",
+        )
+        await reply.progress(req, self._engine.stream(verbs.PULL, args))
+
+    async def _import(self, req: Request, query: Query) -> None:
+        args = verbs.ImportArgs(
+            query.text("repo"),
+            query.text("tag"),
+            query.text("message"),
+            query.all("changes"),
+            query.text("platform"),
+        )
+        await reply.with_upload(
+            req,
+            lambda reader: reply.progress(req, self._engine.stream(verbs.IMPORT, args, fds=[reader])),
+        )
+
+    async def on_post_push(self, req: Request, resp: Response, name: str) -> None:
+        query = Query(req)
+        args = verbs.PushArgs(
+            name, query.text("tag"), query.text("platform"), req.get_header("x-registry-auth") or ""
+        )
+        await body.read(req)  # old clients send an empty document
+        await reply.progress(req, self._engine.stream(verbs.PUSH, args))
+
+    async def on_get_save(self, req: Request, resp: Response, name: str = "") -> None:
+        query = Query(req)
+        names = [name] if name else query.all("names")
+        handover = await self._engine.call(verbs.SAVE, verbs.SaveArgs(names, query.text("platform")))
+        await reply.hand_over(req, handover, {"Content-Type": "application/x-tar"})
+
+    async def on_get_search(self, req: Request, resp: Response) -> None:
+        raise Unimplemented("searching a registry is not supported")

@@ -1,0 +1,116 @@
+"""``/_ping``, ``/version``, ``/info``, ``/events``, ``/system/df``, ``/auth``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import msgspec
+from falcon.asgi import Request, Response
+
+from services.apiserver import body, eventfilter, reply
+from services.apiserver.client import Engine
+from services.apiserver.events import EventHub, Follower, Numbered
+from services.apiserver.exchange import Exchange
+from services.apiserver.query import Query, timestamp
+from services.apiserver.views import system as views
+from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.verbs import Nothing
+from services.protocol.verbs import system as verbs
+
+_PING_HEADERS = {
+    "Builder-Version": "2",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+    "Swarm": "inactive",
+}
+_OBJECT_TYPES = ("container", "image", "volume", "build-cache")
+
+
+class System:
+    def __init__(self, engine: Engine, events: EventHub) -> None:
+        self._engine = engine
+        self._events = events
+
+    async def on_get_ping(self, req: Request, resp: Response) -> None:
+        """Answered without the engine: the API is there, and what is behind it restarts by itself."""
+        resp.set_headers(_PING_HEADERS)
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.data = b"OK"
+
+    async def on_head_ping(self, req: Request, resp: Response) -> None:
+        resp.set_headers(_PING_HEADERS)
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.set_header("Content-Length", "0")
+
+    async def on_options_options_any(self, req: Request, resp: Response, any: str) -> None:
+        resp.data = b""
+
+    async def on_get_version(self, req: Request, resp: Response) -> None:
+        version = await self._engine.call(verbs.VERSION, Nothing())
+        reply.document(resp, msgspec.Raw(version))
+
+    async def on_get_info(self, req: Request, resp: Response) -> None:
+        answer = await self._engine.call(verbs.INFO, Nothing())
+        info = msgspec.json.decode(answer)
+        info["NEventsListener"] = self._events.followers
+        reply.document(resp, views.info(info, req.context.version))
+
+    async def on_get_df(self, req: Request, resp: Response) -> None:
+        types = Query(req).all("type")
+        for one in types:
+            if one not in _OBJECT_TYPES:
+                raise InvalidParameter(f"unknown object type: {one}")
+        usage = await self._engine.call(verbs.DISK_USAGE, verbs.DiskUsageArgs(types))
+        reply.document(resp, views.disk_usage(msgspec.json.decode(usage), req.context.version))
+
+    async def on_post_auth(self, req: Request, resp: Response) -> None:
+        await body.document(req)
+        raise Unimplemented("logging in to a registry is not supported")
+
+    async def on_get_events(self, req: Request, resp: Response) -> None:
+        query = Query(req)
+        since, until = timestamp("since", query.text("since")), timestamp("until", query.text("until"))
+        if until and since > until:
+            raise InvalidParameter(
+                f"`since` time ({query.text('since')}) cannot be after `until` time ({query.text('until')})"
+            )
+        filters = query.filters()
+        legacy = req.context.version < (1, 52)
+        content_type, start, end = _framing(req)
+        exchange = body.exchange_of(req)
+
+        async def write(item: Numbered) -> None:
+            if eventfilter.matches(filters, item.event):
+                await exchange.write(start + item.json(legacy=legacy) + end)
+
+        with self._events.follow() as follower, exchange.bound_to_client():
+            await exchange.start(200, {"Content-Type": content_type})
+            seen = ("", 0)
+            if since:
+                past = await self._engine.call(verbs.EVENTS, verbs.HistoryArgs(since, until))
+                for published in past.events:
+                    await write(Numbered(published))
+                seen = (past.boot, past.last_seq)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(until / 1e9 - time.time(), 0) if until else None):
+                    await _live(exchange, follower, write, seen)
+            await exchange.finish()
+
+
+async def _live(exchange: Exchange, follower: Follower, write: object, seen: tuple[str, int]) -> None:
+    """Until the caller's deadline, or the follower is cut off."""
+    while (item := await follower.next()) is not None:
+        if item.boot != seen[0] or item.seq > seen[1]:
+            await write(item)  # type: ignore[operator]
+
+
+def _framing(req: Request) -> tuple[str, bytes, bytes]:
+    """Content type, and what stands before and after each event, by the ``Accept`` header."""
+    accept = req.get_header("accept") or ""
+    if "application/x-ndjson" in accept:
+        return "application/x-ndjson", b"", b"\n"
+    if "application/json-seq" in accept:
+        return "application/json-seq", b"\x1e", b"\n"
+    return reply.JSON, b"", b"\n"

@@ -1,0 +1,117 @@
+"""What Go's decoders of the API's own types refuse while the JSON is read.
+
+Ports, addresses, prefixes and hardware addresses are types of their own in Docker's API, so a
+malformed one is an error of the JSON (``invalid JSON: ...``), before anything else is looked at.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import UNSET
+
+from services.protocol.api.containers import CreateRequest
+from services.protocol.api.networks import EndpointSettings, NetworkCreateRequest
+from services.protocol.errors import InvalidParameter
+
+_MAC = re.compile(
+    r"[0-9a-fA-F]{2}(?:(:|-)[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}(?:(?:\1[0-9a-fA-F]{2}){2})?"
+    r"|[0-9a-fA-F]{4}(?:\.[0-9a-fA-F]{4}){2}(?:\.[0-9a-fA-F]{4})?"
+)
+
+
+def _refuse(reason: str) -> InvalidParameter:
+    return InvalidParameter(f"invalid JSON: {reason}")
+
+
+def port(text: str) -> None:
+    """``80/tcp``, ``80``: moby ``network.ParsePort``."""
+    number, _, protocol = text.partition("/")
+    if not number:
+        raise _refuse("invalid port: value is empty")
+    if not (number.isascii() and number.isdigit()):
+        raise _refuse(f"invalid port '{number}': invalid syntax")
+    if int(number) > 65535:
+        raise _refuse(f"invalid port '{number}': value out of range")
+    if "/" in protocol:
+        raise _refuse(f"invalid port '{text}': invalid syntax")
+
+
+def address(text: object) -> None:
+    """An IP address, possibly with a zone, or empty: ``netip.Addr``."""
+    if not isinstance(text, str) or not text:
+        return
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise _refuse(f'ParseAddr("{text}"): unable to parse IP') from None
+
+
+def prefix(text: object) -> None:
+    """An address with its prefix length, or empty: ``netip.Prefix``."""
+    if not isinstance(text, str) or not text:
+        return
+    host, slash, bits = text.partition("/")
+    if not slash:
+        raise _refuse(f"netip.ParsePrefix(\"{text}\"): no '/'")
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        raise _refuse(f'netip.ParsePrefix("{text}"): ParseAddr("{host}"): unable to parse IP') from None
+    if not (bits.isascii() and bits.isdigit()):
+        raise _refuse(f'netip.ParsePrefix("{text}"): bad bits after slash: "{bits}"')
+    if int(bits) > parsed.max_prefixlen:
+        raise _refuse(f'netip.ParsePrefix("{text}"): prefix length out of range')
+
+
+def hardware_address(text: object) -> None:
+    if isinstance(text, str) and text and not _MAC.fullmatch(text):
+        raise _refuse(f"address {text}: invalid MAC address")
+
+
+def endpoint(settings: EndpointSettings | None) -> None:
+    if settings is None:
+        return
+    hardware_address(settings.mac_address)
+    for text in (settings.gateway, settings.ip_address, settings.ipv6_gateway, settings.global_ipv6_address):
+        address(text)
+    if (ipam := settings.ipam_config) is not None:
+        address(ipam.ipv4_address)
+        address(ipam.ipv6_address)
+        _each(ipam.link_local_ips, address)
+
+
+def create_request(request: CreateRequest) -> None:
+    """``POST /containers/create``."""
+    if request.exposed_ports is not UNSET:
+        _each(request.exposed_ports, port)
+    host = request.host_config
+    if host is not None:
+        for key, bindings in (host.port_bindings or {}).items():
+            port(key)
+            for binding in bindings or ():
+                address(binding.host_ip)
+        _each(host.dns, address)
+    networking = request.networking_config
+    for settings in ((networking.endpoints_config if networking else None) or {}).values():
+        endpoint(settings)
+
+
+def network_create(request: NetworkCreateRequest) -> None:
+    """``POST /networks/create``."""
+    for pool in (request.ipam.config if request.ipam else None) or ():
+        prefix(pool.subnet)
+        prefix(pool.ip_range)
+        address(pool.gateway)
+        if pool.auxiliary_addresses is not UNSET:
+            _each(pool.auxiliary_addresses.values(), address)
+
+
+def _each(items: Iterable[Any] | None | object, check: Any) -> None:
+    if items is None or items is UNSET:
+        return
+    for item in items:  # type: ignore[attr-defined]
+        check(item)

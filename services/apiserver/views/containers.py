@@ -1,0 +1,42 @@
+"""Containers as older API versions show them; the engine's documents are the newest version's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Version = tuple[int, int]
+
+#: Fields of the endpoint on the default bridge that were shown beside ``Networks`` before 1.52.
+_BRIDGE_FIELDS: dict[str, Any] = {
+    "EndpointID": "",
+    "Gateway": "",
+    "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0,
+    "IPAddress": "",
+    "IPPrefixLen": 0,
+    "IPv6Gateway": "",
+    "MacAddress": "",
+}
+
+
+def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
+    settings = document["NetworkSettings"]
+    if version < (1, 52):
+        bridge = (settings.get("Networks") or {}).get("bridge") or {}
+        settings.update({name: bridge.get(name, zero) for name, zero in _BRIDGE_FIELDS.items()})
+    if version < (1, 44):
+        mode = document["HostConfig"].get("NetworkMode", "")
+        endpoint = (settings.get("Networks") or {}).get("bridge" if mode == "default" else mode) or {}
+        if endpoint.get("MacAddress"):
+            document["Config"]["MacAddress"] = endpoint["MacAddress"]
+        for one in (settings.get("Networks") or {}).values():
+            one.pop("DNSNames", None)
+    return document
+
+
+def summary(row: dict[str, Any], version: Version) -> dict[str, Any]:
+    if version < (1, 52):
+        row.pop("Health", None)
+    if version < (1, 46):
+        row["HostConfig"].pop("Annotations", None)
+    return row

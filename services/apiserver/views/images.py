@@ -1,0 +1,56 @@
+"""Images as older API versions show them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Version = tuple[int, int]
+
+
+#: What an image's configuration has (moby ``dockerspec.DockerOCIImageConfig``), and what API versions
+#: before 1.50 showed of a container's beside it.
+_CONFIG: dict[str, Any] = {
+    "User": "",
+    "Env": None,
+    "Entrypoint": None,
+    "Cmd": None,
+    "Volumes": None,
+    "WorkingDir": "",
+    "Labels": None,
+    "OnBuild": None,
+}
+_CONFIG_OPTIONAL = ("ExposedPorts", "StopSignal", "ArgsEscaped", "Healthcheck", "Shell")
+_CONFIG_BEFORE_1_50: dict[str, Any] = {
+    "Hostname": "",
+    "Domainname": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Image": "",
+}
+
+
+def _config(config: dict[str, Any], version: Version) -> dict[str, Any]:
+    shown = {name: config.get(name, default) for name, default in _CONFIG.items()}
+    shown.update({name: config[name] for name in _CONFIG_OPTIONAL if config.get(name)})
+    return {**_CONFIG_BEFORE_1_50, **shown} if version < (1, 50) else shown
+
+
+def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
+    if document.get("Config") is not None:
+        document["Config"] = _config(document["Config"], version)
+    if version < (1, 44):
+        document["VirtualSize"] = document.get("Size", 0)
+    return document
+
+
+def summary(row: dict[str, Any], version: Version) -> dict[str, Any]:
+    if version < (1, 44):
+        row["VirtualSize"] = row.get("Size", 0)
+    if version < (1, 43):
+        row["RepoTags"] = row.get("RepoTags") or ["<none>:<none>"]
+        row["RepoDigests"] = row.get("RepoDigests") or ["<none>@<none>"]
+    return row

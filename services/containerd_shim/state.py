@@ -1,0 +1,69 @@
+"""What a shim leaves on disk: ``state.json`` in its directory, replaced atomically and fsynced.
+
+Written at every transition. As long as the shim lives it answers for itself; the record is for
+those who find it dead: which process was its init (pid and start time), how it ended.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+STATE_FILE = "state.json"
+
+
+class ShimRecord(msgspec.Struct, kw_only=True):
+    """``status`` is prepared, created, running or stopped. Start times are the kernel's, in ticks.
+
+    ``lost``: the shim died; the exit was made up by the service that found out.
+    """
+
+    id: str
+    shim_pid: int
+    shim_start: int
+    bundle: str = ""
+    status: str = "prepared"
+    pid: int = 0
+    pid_start: int = 0
+    started_at: int = 0
+    exited_at: int = 0
+    exit_status: int = 0
+    oom_killed: bool = False
+    lost: bool = False
+
+
+def start_time(pid: int) -> int:
+    """When *pid* was started, in clock ticks since boot (proc(5), stat field 22); 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Whether *pid* is still the process that was started at *started*."""
+    return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def save(directory: Path, record: ShimRecord) -> None:
+    """On disk when this returns."""
+    target = directory / STATE_FILE
+    fresh = directory / f".{STATE_FILE}.tmp"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, msgspec.json.encode(record))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(fresh, target)
+
+
+def load(directory: Path) -> ShimRecord | None:
+    """The record in *directory*; None if there is none."""
+    try:
+        return msgspec.json.decode((directory / STATE_FILE).read_bytes(), type=ShimRecord)
+    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+        return None

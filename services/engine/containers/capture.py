@@ -1,0 +1,55 @@
+"""The output of an exec, for the engine itself: only for small ones (health checks).
+
+The one place where bytes of a container reach the engine; they come as to any client, over a
+connection that is handed to the shim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+import msgspec
+
+from services.engine.containers.model import Exec
+from services.engine.containers.services import Services
+from services.protocol import fdpass
+from services.protocol.errors import Unavailable, from_failure
+from services.protocol.shim import Attach
+
+
+async def capture(services: Services, exec_: Exec, limit: int) -> bytes:
+    """Start the prepared *exec_* and return the first *limit* bytes of its output at its end."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            path = services.exec_root.shim_socket(exec_.container_id)
+            await asyncio.to_thread(_hand_over, path, exec_, theirs.fileno())
+        ours.setblocking(False)
+        return await _read(ours, limit)
+
+
+def _hand_over(path: os.PathLike[str], exec_: Exec, fd: int) -> None:
+    attach = Attach(exec_id=exec_.id, stdout=True, stderr=True, multiplexed=False, start=True)
+    with fdpass.connect(str(path)) as connection:
+        envelope = fdpass.HandoverEnvelope(payload=msgspec.msgpack.encode(attach))
+        fdpass.send(connection, envelope, [fd])
+        acknowledgement, fds = fdpass.receive(connection, fdpass.HandoverAck)
+    for passed in fds:
+        os.close(passed)
+    if acknowledgement.failure is not None:
+        raise from_failure(acknowledgement.failure)
+
+
+async def _read(ours: socket.socket, limit: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    output = bytearray()
+    while True:
+        try:
+            data = await loop.sock_recv(ours, 65536)
+        except OSError as error:
+            raise Unavailable(f"output of the exec was lost: {error}") from error
+        if not data:
+            return bytes(output)
+        output += data[: limit - len(output)]

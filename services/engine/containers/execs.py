@@ -1,0 +1,241 @@
+"""Execs: processes added to a running container (``docker exec``)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+
+import msgspec
+
+from services.engine.containers import transitions
+from services.engine.containers.announce import announce
+from services.engine.containers.model import Entry, Exec
+from services.engine.containers.services import Services
+from services.engine.containers.spec_exec import build_process
+from services.engine.containers.wait import until
+from services.protocol import task_pb2 as pb
+from services.protocol.api.execs import ExecConfig, ExecInspect, ExecStart, IdReply, ProcessConfig
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, WharfError
+from services.protocol.fdpass import Handover
+from services.protocol.shim import Attach
+from services.protocol.verbs.containers import Stream
+
+#: Exit codes of an exec that could not be started: the runtime's own, else "cannot be invoked".
+CANNOT_INVOKE = 126
+#: Seconds that a resize waits for the exec to be started (dockerd).
+RESIZE_WAIT = 10.0
+
+_DETACH_KEY = re.compile(r"[a-zA-Z]|ctrl-[a-z@\[\\\]^_]|DEL", re.ASCII)
+
+
+async def create(services: Services, ref: str, config: ExecConfig) -> IdReply:
+    if not config.cmd:
+        raise InvalidParameter("No exec command specified")
+    entry = services.registry.get(ref)
+    transitions.check_exec(entry.state, entry.id, ref)
+    check_detach_keys(config.detach_keys)
+    exec_ = Exec(
+        id=secrets.token_hex(32),
+        container_id=entry.id,
+        path=config.cmd[0],
+        args=config.cmd[1:],
+        env=config.env or [],
+        tty=config.tty,
+        user=config.user or entry.definition.config.user,
+        working_dir=config.working_dir,
+        privileged=config.privileged,
+        attach_stdin=config.attach_stdin,
+        attach_stdout=config.attach_stdout,
+        attach_stderr=config.attach_stderr,
+        detach_keys=config.detach_keys,
+        console_size=_size(config.console_size),
+    )
+    register(services, entry, exec_)
+    return IdReply(id=exec_.id)
+
+
+def register(services: Services, entry: Entry, exec_: Exec) -> None:
+    services.execs.add(entry, exec_)
+    announce(services, entry, f"exec_create: {_command(exec_)}", execID=exec_.id)
+
+
+async def start(services: Services, exec_id: str, options: ExecStart, *, repeated: bool) -> Stream:
+    """Detached: started when this returns. Attached: the hand-over starts it.
+
+    *repeated*: the request comes again after a restart of the engine; what it asked for may have
+    been done.
+    """
+    entry, exec_ = _active(services, exec_id)
+    if (refusal := _refusal(exec_)) is not None and not (repeated and exec_.exit_code is None):
+        if options.detach:
+            raise Conflict(refusal)
+        return Stream(handover=None, tty=exec_.tty, text=f"{refusal}\r\n")
+    exec_.console_size = _size(options.console_size) or exec_.console_size
+    await prepare(services, entry, exec_)
+    if options.detach:
+        await _start_detached(services, entry, exec_)
+        return Stream(handover=None, tty=exec_.tty)
+    return Stream(handover=_handover(services, exec_), tty=exec_.tty)
+
+
+async def prepare(services: Services, entry: Entry, exec_: Exec) -> None:
+    """Tell the shim what is to be executed; from here on it counts as running."""
+    exec_.started = exec_.running = True
+    services.execs.save(exec_)
+    announce(services, entry, f"exec_start: {_command(exec_)}", execID=exec_.id)
+    try:
+        process, user = build_process(services, entry, exec_)
+        height, width = exec_.console_size or (0, 0)
+        await services.shims.exec(
+            pb.ExecProcessRequest(
+                id=entry.id,
+                exec_id=exec_.id,
+                process=msgspec.json.encode(process),
+                user=user,
+                terminal=exec_.tty,
+                open_stdin=exec_.attach_stdin,
+                console_height=height,
+                console_width=width,
+            )
+        )
+    except Exception as error:
+        failed(services, entry, exec_, error)
+        raise
+
+
+async def _start_detached(services: Services, entry: Entry, exec_: Exec) -> None:
+    try:
+        started = await services.shims.start(pb.StartRequest(id=entry.id, exec_id=exec_.id))
+    except Exception as error:
+        failed(services, entry, exec_, error)
+        raise
+    if exec_.exit_code is None:
+        exec_.pid = started.pid
+        services.execs.save(exec_)
+
+
+def failed(services: Services, entry: Entry, exec_: Exec, error: BaseException) -> None:
+    """The exec could not be started: it has ended without having run."""
+    code = error.exit_code if isinstance(error, WharfError) else None
+    services.execs.ended(entry, exec_, CANNOT_INVOKE if code is None else code)
+
+
+def _handover(services: Services, exec_: Exec) -> Handover:
+    height, width = exec_.console_size or (0, 0)
+    attach = Attach(
+        exec_id=exec_.id,
+        stdin=exec_.attach_stdin,
+        stdout=exec_.attach_stdout,
+        stderr=exec_.attach_stderr,
+        multiplexed=not exec_.tty,
+        detach_keys=exec_.detach_keys,
+        start=True,
+        console_height=height,
+        console_width=width,
+    )
+    socket = str(services.exec_root.shim_socket(exec_.container_id))
+    return Handover(socket=socket, payload=msgspec.msgpack.encode(attach))
+
+
+async def inspect(services: Services, exec_id: str) -> ExecInspect:
+    entry, exec_ = _find(services, exec_id)
+    if exec_.running:
+        await refresh(services, entry, exec_)
+    privileged = exec_.privileged
+    return ExecInspect(
+        exec_id=exec_.id,
+        running=exec_.running,
+        exit_code=exec_.exit_code,
+        process_config=ProcessConfig(
+            tty=exec_.tty,
+            entrypoint=exec_.path,
+            arguments=exec_.args,
+            privileged=privileged,
+            user=exec_.user,
+        ),
+        open_stdin=exec_.attach_stdin,
+        open_stderr=exec_.attach_stderr,
+        open_stdout=exec_.attach_stdout,
+        can_remove=exec_.exit_code is not None and not exec_.started,
+        container_id=exec_.container_id,
+        detach_keys=exec_.detach_keys,
+        pid=exec_.pid,
+    )
+
+
+async def refresh(services: Services, entry: Entry, exec_: Exec) -> None:
+    """Look at the shim: its event may still be on the way when a client has seen the stream end."""
+    try:
+        state = await services.shims.state(entry.id, exec_.id)
+    except NotFound:
+        if exec_.exit_code is None:
+            # The record says running and the shim knows nothing: the engine died before it told it.
+            services.execs.ended(entry, exec_, CANNOT_INVOKE)
+        return
+    if state.pid and exec_.exit_code is None:
+        exec_.pid = state.pid
+    if state.status == pb.STOPPED:
+        await exited(services, entry, exec_, state.exit_status)
+
+
+async def exited(services: Services, entry: Entry, exec_: Exec, exit_code: int) -> None:
+    """Record the end of an exec, once: it is told by the event and by who asks the shim."""
+    if exec_.exit_code is not None:
+        return
+    services.execs.ended(entry, exec_, exit_code)
+    announce(services, entry, "exec_die", execID=exec_.id, exitCode=str(exit_code))
+    entry.runtime.notify()
+    try:
+        await services.shims.delete(entry.id, exec_.id)
+    except NotFound:
+        pass
+
+
+async def resize(services: Services, exec_id: str, *, height: int, width: int) -> None:
+    entry, exec_ = _active(services, exec_id)
+    try:
+        await asyncio.wait_for(until(entry, lambda: exec_.pid > 0 or not exec_.running), RESIZE_WAIT)
+    except TimeoutError:
+        raise InvalidParameter("timeout waiting for exec session ready") from None
+    if not exec_.running:
+        raise InvalidParameter("exec process is not started")
+    if exec_.tty:
+        await services.shims.resize(entry.id, exec_.id, height=height, width=width)
+
+
+def check_detach_keys(keys: str) -> None:
+    """Comma separated keys, each a letter, ``ctrl-<key>`` or ``DEL`` (moby ``term.ToBytes``)."""
+    for key in keys.split(",") if keys else ():
+        if len(key) != 1 and not _DETACH_KEY.fullmatch(key):
+            raise InvalidParameter(f"Invalid detach keys ({keys}) provided")
+
+
+def _find(services: Services, exec_id: str) -> tuple[Entry, Exec]:
+    exec_ = services.execs.find(exec_id)
+    entry = services.registry.find(exec_.container_id) if exec_ is not None else None
+    if exec_ is None or entry is None:
+        raise NotFound(f"No such exec instance: {exec_id}")
+    return entry, exec_
+
+
+def _active(services: Services, exec_id: str) -> tuple[Entry, Exec]:
+    entry, exec_ = _find(services, exec_id)
+    transitions.check_exec(entry.state, entry.id, entry.id)
+    return entry, exec_
+
+
+def _refusal(exec_: Exec) -> str | None:
+    if exec_.exit_code is not None:
+        return f"exec command {exec_.id} has already run"
+    if exec_.started:
+        return f"exec command {exec_.id} is already running"
+    return None
+
+
+def _command(exec_: Exec) -> str:
+    return " ".join([exec_.path, *exec_.args])
+
+
+def _size(size: list[int] | None) -> tuple[int, int] | None:
+    return (size[0], size[1]) if size is not None and len(size) == 2 else None

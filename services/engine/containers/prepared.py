@@ -1,0 +1,108 @@
+"""The shim of a container, forked before its task exists: what it is told of streams and log."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from services.engine.containers.model import Entry
+from services.engine.containers.services import Services
+from services.protocol import task_pb2 as pb
+from services.protocol.errors import InvalidParameter
+
+#: Log drivers whose records can be read back (``docker logs``).
+READABLE = frozenset({"json-file", "local"})
+
+_TAG_FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
+
+
+def start_shim_request(services: Services, entry: Entry) -> pb.StartShimRequest:
+    config = entry.definition.config
+    return pb.StartShimRequest(
+        id=entry.id,
+        terminal=config.tty,
+        open_stdin=config.open_stdin,
+        stdin_once=config.stdin_once,
+        log=log_config(services, entry),
+    )
+
+
+async def ensure_shim(services: Services, entry: Entry) -> None:
+    """Fork the shim unless it is there; it ends with ``Shims.delete``."""
+    await services.shims.start_shim(start_shim_request(services, entry))
+
+
+def log_driver(services: Services, entry: Entry) -> str:
+    config = entry.definition.host_config.log_config
+    return config.type_ if config is not None and config.type_ else services.settings.log_driver
+
+
+def log_options(services: Services, entry: Entry) -> dict[str, str]:
+    config = entry.definition.host_config.log_config
+    if config is None or not config.type_:
+        return dict(services.settings.log_opts)
+    return dict(config.config or {})
+
+
+def log_path(services: Services, entry: Entry) -> Path:
+    """The file the driver writes; Docker's paths (``local`` shows none in inspect)."""
+    if entry.definition.log_path:
+        return Path(entry.definition.log_path)
+    return services.container_dir(entry.id) / "local-logs" / "container.log"
+
+
+def log_config(services: Services, entry: Entry) -> pb.LogConfig:
+    driver, options = log_driver(services, entry), log_options(services, entry)
+    path = str(log_path(services, entry)) if driver in READABLE else ""
+    return pb.LogConfig(
+        driver=driver, path=path, options=options, attributes=_attributes(services, entry, options)
+    )
+
+
+def _attributes(services: Services, entry: Entry, options: dict[str, str]) -> dict[str, str]:
+    """The labels, environment and tag that the log options ask for in every record."""
+    labels = entry.definition.config.labels or {}
+    environment = dict(item.partition("=")[::2] for item in entry.definition.config.env or [])
+    found = _select(labels, options.get("labels", ""), options.get("labels-regex", ""))
+    found |= _select(environment, options.get("env", ""), options.get("env-regex", ""))
+    if tag := options.get("tag", ""):
+        found["tag"] = _expand_tag(entry, tag)
+    return found
+
+
+def _select(values: dict[str, str], names: str, pattern: str) -> dict[str, str]:
+    found = {name: values[name] for name in names.split(",") if name in values}
+    if pattern:
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise InvalidParameter(
+                f"failed to initialize logging driver: error parsing regexp: {error}"
+            ) from error
+        found |= {name: value for name, value in values.items() if expression.search(name)}
+    return found
+
+
+def _expand_tag(entry: Entry, template: str) -> str:
+    """Docker's tag template: plain fields of the container (docs: logging/log_tags)."""
+    definition = entry.definition
+    image_id = definition.image_id
+    fields = {
+        "ID": definition.id[:12],
+        "FullID": definition.id,
+        "Name": definition.name,
+        "ImageID": image_id.removeprefix("sha256:")[:12],
+        "ImageFullID": image_id,
+        "ImageName": definition.config.image,
+        "DaemonName": "docker",
+    }
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in fields:
+            raise InvalidParameter(
+                f"failed to initialize logging driver: template: log-tag: can't evaluate field {name}"
+            )
+        return fields[name]
+
+    return _TAG_FIELD.sub(value, template)

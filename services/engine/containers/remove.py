@@ -1,0 +1,136 @@
+"""Removing a container.
+
+The removal is one commit: the container's row goes first, then what it held. A crash in between
+leaves layers, directories and endpoints of a container that nobody knows, which ``restore`` sweeps.
+Only anonymous volumes cannot be told from volumes that are to stay; when those are to be removed,
+the container is first marked as being removed, and ``restore`` takes the removal up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Awaitable
+
+from services.engine.containers import stop, transitions
+from services.engine.containers.announce import announce
+from services.engine.containers.model import Entry, MountKind, Status
+from services.engine.containers.mounts import release_mounts
+from services.engine.containers.services import Services
+from services.engine.containers.wait import is_gone
+from services.protocol.errors import Conflict, NotFound, SystemError_, Unimplemented, WharfError
+
+log = logging.getLogger(__name__)
+
+
+async def remove_request(
+    services: Services, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False
+) -> None:
+    """``docker rm``."""
+    entry = services.registry.get(ref)
+    if link:
+        if "/" in ref.removeprefix("/"):
+            raise Unimplemented("removing links is not implemented")
+        raise SystemError_("Conflict, cannot remove the default link name of the container")
+    await remove(services, entry, force=force, volumes=volumes, ref=ref)
+
+
+async def remove(
+    services: Services, entry: Entry, *, force: bool = False, volumes: bool = False, ref: str = ""
+) -> None:
+    """Raises ``Conflict`` when it runs (without *force*) or when somebody else removes it.
+
+    *volumes*: its anonymous volumes go, too.
+    """
+    if entry.runtime.removal_in_progress:
+        raise Conflict(f"removal of container {ref or entry.id} is already in progress")
+    entry.runtime.removal_in_progress = True
+    try:
+        if not force:
+            transitions.check_remove(entry.state, entry.definition.name)
+        while not await _try(services, entry, volumes=volumes):
+            if not force:
+                transitions.check_remove(entry.state, entry.definition.name)
+            await _kill(services, entry)
+    finally:
+        entry.runtime.removal_in_progress = False
+
+
+async def _try(services: Services, entry: Entry, *, volumes: bool) -> bool:
+    """Remove it unless it runs: a start may have been faster than the removal."""
+    async with entry.runtime.lock:
+        if transitions.is_active(entry.state):
+            return False
+        if not is_gone(services, entry):
+            await _destroy(services, entry, volumes=volumes)
+        return True
+
+
+async def _kill(services: Services, entry: Entry) -> None:
+    try:
+        await stop.kill(services, entry)
+    except Conflict:
+        await asyncio.sleep(0)  # it exited by itself
+    except WharfError as error:
+        raise SystemError_(
+            f'cannot remove container "{entry.definition.name}": could not kill: {error}'
+        ) from error
+
+
+async def finish(services: Services, entry: Entry) -> None:
+    """Take up a removal that a crash interrupted (status ``removing``: its volumes go, too)."""
+    async with entry.runtime.lock:
+        await _destroy(services, entry, volumes=True)
+
+
+async def _destroy(services: Services, entry: Entry, *, volumes: bool) -> None:
+    doomed = _anonymous_volumes(services, entry) if volumes else []
+    if doomed and entry.state.status is not Status.REMOVING:
+        entry.state = transitions.removing(entry.state)
+        await services.registry.save_state(entry)
+    await services.registry.remove(entry)
+    services.removed.add(entry)
+    services.execs.forget(entry)
+    await asyncio.gather(
+        _logged(entry, "its shim", _end_shim(services, entry)),
+        _logged(entry, "its network", services.networks.detach(entry.id)),
+        _logged(entry, "its volumes", release_mounts(services, entry)),
+    )
+    await asyncio.gather(
+        _logged(entry, "its layer", services.layers.remove(entry.id)),
+        _logged(entry, "its directory", _remove_directory(services, entry)),
+        *(_logged(entry, f"volume {name}", services.volumes.remove(name)) for name in doomed),
+    )
+    announce(services, entry, "destroy")
+    entry.runtime.gone = True
+    entry.runtime.notify()
+
+
+def _anonymous_volumes(services: Services, entry: Entry) -> list[str]:
+    return [
+        mount.name
+        for mount in entry.definition.mounts
+        if mount.kind is MountKind.VOLUME and mount.name and services.volumes.is_anonymous(mount.name)
+    ]
+
+
+async def _end_shim(services: Services, entry: Entry) -> None:
+    """A shim that was prepared for an attach and never used, or the rest of a failed start."""
+    if services.exec_root.shim_dir(entry.id).exists():
+        with contextlib.suppress(NotFound):
+            await services.shims.delete(entry.id, kill=True)
+
+
+async def _remove_directory(services: Services, entry: Entry) -> None:
+    directory = services.container_dir(entry.id)
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+async def _logged(entry: Entry, what: str, awaitable: Awaitable[None]) -> None:
+    """The container is gone already: what cannot be freed now is freed at the next start."""
+    try:
+        await awaitable
+    except Exception:
+        log.exception("removing container %s: %s could not be freed", entry.id, what)

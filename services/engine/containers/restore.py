@@ -1,0 +1,183 @@
+"""Start-up: the records made true by what the shims say. There is no other recovery.
+
+======================  ===========================  ============================================
+task at the shim        recorded                     done
+======================  ===========================  ============================================
+running, paused         running, paused              adopted: pid, execs, health checks, volumes
+running, paused         anything else                a start was not recorded: adopted, ``start``
+stopped                 running, paused              the exit is handled as if it came now
+stopped, has run        not running, older exit      start and exit were not recorded: both now
+stopped                 anything else                the exit is on record: deleted
+created                 anything                     a start was cut short: a repeated request
+                                                     goes on with it, else deleted after a while
+prepared                not running                  kept: a client may be attached
+none                    running, paused              exited with 255, as dockerd after a reboot
+any                     removing                     the removal is finished
+any                     no such container            killed and deleted
+======================  ===========================  ============================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import time
+
+from services.engine.containers import health, monitor, policies, remove, restart, transitions
+from services.engine.containers.announce import announce
+from services.engine.containers.model import Entry, MountKind, Status
+from services.engine.containers.services import Services
+from services.protocol import task_pb2 as pb
+from services.protocol.errors import NotFound
+
+log = logging.getLogger(__name__)
+
+#: Seconds that the rest of a start waits for the request to come again.
+CUT_SHORT = 20.0
+
+_LIVE = (pb.RUNNING, pb.PAUSED)
+
+
+async def restore(services: Services) -> None:
+    """Before requests are served; from here on the shims' events are followed."""
+    await services.shims.ready()
+    tasks = {task.id: task for task in await services.shims.tasks()}
+    await _delete_strangers(services, tasks)
+    live = {
+        entry.id: tasks[entry.id].pid
+        for entry in services.registry
+        if entry.id in tasks and tasks[entry.id].status in _LIVE and entry.state.status is not Status.REMOVING
+    }
+    await services.networks.restore(live)
+    await asyncio.gather(*(_restore(services, entry, tasks.get(entry.id)) for entry in services.registry))
+    await services.layers.sweep({entry.id for entry in services.registry})
+    await asyncio.to_thread(_sweep_directories, services, {entry.id for entry in services.registry})
+    services.background.spawn(monitor.run(services), name="monitor")
+    services.background.spawn(policies.apply(services), name="restart policies")
+
+
+async def _restore(services: Services, entry: Entry, task: pb.StateResponse | None) -> None:
+    """One container; a failure is that container's own."""
+    try:
+        if entry.state.status is Status.REMOVING:
+            await remove.finish(services, entry)
+        elif task is None:
+            await _without_task(services, entry)
+        elif task.status in _LIVE:
+            await _adopt(services, entry, task)
+        elif task.status == pb.STOPPED:
+            await _stopped(services, entry, task)
+        else:
+            await _unstarted(services, entry, task)
+        await _leftovers(services, entry)
+    except Exception:
+        log.exception("container %s could not be restored", entry.id)
+
+
+async def _adopt(services: Services, entry: Entry, task: pb.StateResponse) -> None:
+    recorded = transitions.has_task(entry.state) and entry.state.pid == task.pid
+    if not recorded:
+        await _record_start(services, entry, task)
+    if (entry.state.status is Status.PAUSED) != (task.status == pb.PAUSED):
+        change = transitions.paused if task.status == pb.PAUSED else transitions.unpaused
+        entry.state = change(entry.state)
+        await services.registry.save_state(entry)
+    for mount in entry.definition.mounts:
+        if mount.kind is MountKind.VOLUME and mount.name:
+            await services.volumes.mount(mount.name, entry.id)
+    services.execs.load(entry)
+    health.watch(services, entry)
+
+
+async def _record_start(services: Services, entry: Entry, task: pb.StateResponse) -> None:
+    if transitions.has_task(entry.state):  # an exit in between was not recorded either
+        entry.state = transitions.exited(
+            entry.state,
+            transitions.Ending(exit_code=transitions.LOST_AT_REBOOT, finished_at=task.started_at),
+        )
+    entry.state = transitions.running(
+        entry.state,
+        pid=task.pid,
+        started_at=task.started_at or time.time_ns(),
+        health=health.initial(entry),
+    )
+    await services.registry.save_state(entry)
+    announce(services, entry, "start")
+
+
+async def _stopped(services: Services, entry: Entry, task: pb.StateResponse) -> None:
+    unrecorded = task.started_at > max(entry.state.started_at, entry.state.finished_at)
+    if unrecorded and not transitions.has_task(entry.state):
+        await _record_start(services, entry, task)
+    if transitions.has_task(entry.state):
+        exit_ = pb.TaskExit(
+            pid=entry.state.pid,
+            exit_status=task.exit_status,
+            exited_at=task.exited_at,
+            oom_killed=task.oom_killed,
+        )
+        await monitor.task_exited(services, entry, exit_)
+    else:
+        await _delete(services, entry.id)
+
+
+async def _unstarted(services: Services, entry: Entry, task: pb.StateResponse) -> None:
+    if transitions.has_task(entry.state):
+        await _lost(services, entry)
+    if task.status == pb.CREATED:
+        services.background.spawn(_delete_later(services, entry), name=f"cut short {entry.id[:12]}")
+
+
+async def _delete_later(services: Services, entry: Entry) -> None:
+    await asyncio.sleep(CUT_SHORT)
+    async with entry.runtime.lock:
+        if not transitions.has_task(entry.state):
+            await _delete(services, entry.id)
+
+
+async def _without_task(services: Services, entry: Entry) -> None:
+    if transitions.has_task(entry.state):
+        await _lost(services, entry)
+
+
+async def _lost(services: Services, entry: Entry) -> None:
+    """It ran when the record was written, and its end was seen by nobody."""
+    ending = transitions.Ending(exit_code=transitions.LOST_AT_REBOOT, finished_at=time.time_ns())
+    auto_remove = entry.definition.host_config.auto_remove
+    entry.state = transitions.exited(entry.state, ending, auto_remove=auto_remove)
+    entry.runtime.exits += 1
+    await services.registry.save_state(entry)
+
+
+async def _leftovers(services: Services, entry: Entry) -> None:
+    """What an interrupted engine still owed to an exited container."""
+    if entry.state.auto_remove_pending:
+        await monitor.auto_remove(services, entry)
+    elif entry.state.status is Status.RESTARTING and entry.runtime.restart_timer is None:
+        restart.schedule(services, entry, restart.FIRST_DELAY)
+
+
+async def _delete_strangers(services: Services, tasks: dict[str, pb.StateResponse]) -> None:
+    """Tasks of containers whose removal (or create) was cut short."""
+    strangers = [task_id for task_id in tasks if services.registry.find(task_id) is None]
+    for outcome in await asyncio.gather(
+        *(_delete(services, task_id) for task_id in strangers), return_exceptions=True
+    ):
+        if isinstance(outcome, Exception):
+            log.error("a task of an unknown container could not be deleted", exc_info=outcome)
+
+
+async def _delete(services: Services, container_id: str) -> None:
+    with contextlib.suppress(NotFound):
+        await services.shims.delete(container_id, kill=True)
+
+
+def _sweep_directories(services: Services, known: set[str]) -> None:
+    root = services.container_dir("")
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(root):
+            if name not in known:
+                shutil.rmtree(root / name, ignore_errors=True)

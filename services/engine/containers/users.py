@@ -1,0 +1,33 @@
+"""What images, volumes and networks may know of the containers that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.engine.containers.model import Entry, Status
+from services.engine.containers.registry import Registry
+from services.engine.contracts import ContainerUse, ContainerUsers
+
+_LIVE = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
+def of(registry: Registry) -> ContainerUsers:
+    """A view of *registry* that is true whenever it is called."""
+
+    def users() -> Sequence[ContainerUse]:
+        return [_use(entry) for entry in registry]
+
+    return users
+
+
+def _use(entry: Entry) -> ContainerUse:
+    definition = entry.definition
+    return ContainerUse(
+        id=definition.id,
+        name=definition.name,
+        running=entry.state.status in _LIVE,
+        image_id=definition.image_id,
+        image_name=definition.image_reference,
+        volumes=[mount.name for mount in definition.mounts if mount.name],
+        networks=list(definition.endpoints),
+    )

@@ -1,0 +1,63 @@
+"""The volumes of a new container: named ones taken or made, anonymous ones made, filled from the image."""
+
+from __future__ import annotations
+
+import os
+
+from services.engine.containers.model import ContainerMount, MountKind
+from services.engine.containers.mount_parse import Wanted, clean
+from services.engine.containers.services import Services
+from services.engine.scopes import Undo
+from services.protocol.api.containers import Config
+
+_LOCAL = "local"
+
+
+async def create_volumes(
+    services: Services, wanted: list[Wanted], config: Config, undo: Undo
+) -> list[ContainerMount]:
+    """The container's mounts, each volume there; anonymous ones are removed again by *undo*."""
+    for item in wanted:
+        mount = item.mount
+        if mount.kind is MountKind.VOLUME and not mount.source:
+            await _create(services, item, undo)
+            if mount.driver == _LOCAL:
+                mount.mode = mount.mode or "z"
+    mounts = [item.mount for item in wanted]
+    taken = {mount.destination for mount in mounts}
+    for path in config.volumes or {}:
+        if (destination := clean(path)) in taken:
+            continue
+        mount = ContainerMount(kind=MountKind.VOLUME, destination=destination)
+        await _create(services, Wanted(mount), undo)
+        mounts.append(mount)
+        taken.add(destination)
+    return mounts
+
+
+async def _create(services: Services, item: Wanted, undo: Undo) -> None:
+    mount = item.mount
+    anonymous = not mount.name
+    volume = await services.volumes.create(mount.name, mount.driver, item.driver_options, item.labels)
+    mount.name, mount.driver, mount.source = volume.name, volume.driver, volume.mountpoint
+    if anonymous:
+        name = volume.name
+        undo.push(lambda: services.volumes.remove(name, force=True))
+
+
+async def fill_volumes(services: Services, container_id: str, mounts: list[ContainerMount]) -> None:
+    """Copy what the image has at the destination into each empty volume."""
+    for mount in mounts:
+        if mount.kind is not MountKind.VOLUME or not mount.copy_data or mount.subpath:
+            continue
+        target = await services.volumes.mount(mount.name, container_id)
+        try:
+            if _is_empty(target):
+                await services.layers.copy_up(container_id, mount.destination, target)
+        finally:
+            await services.volumes.unmount(mount.name, container_id)
+
+
+def _is_empty(directory: str) -> bool:
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None

@@ -1,0 +1,81 @@
+"""Waiting for a container: its not running, its next exit, its removal.
+
+Exits are told apart by ``finished_at``, which never repeats for one container (``transitions``).
+A request that is sent again after a restart of the engine may have missed its exit or removal:
+exits recorded by this process count for it, and so do removals that ``removed.Removed`` remembers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from services.engine.containers import transitions
+from services.engine.containers.model import Entry
+from services.engine.containers.removed import wait_reply
+from services.engine.containers.services import Services
+from services.engine.rpc import Context
+from services.protocol.errors import InvalidParameter, NotFound
+from services.protocol.verbs.containers import WaitArgs, Waited
+
+NOT_RUNNING, NEXT_EXIT, REMOVED = "not-running", "next-exit", "removed"
+
+
+async def until(entry: Entry, condition: Callable[[], bool]) -> None:
+    """Return as soon as *condition* holds; it is looked at again at every change of the container."""
+    while not condition():
+        # No await between looking and taking the event: no change can fall in between.
+        await entry.runtime.changed.wait()
+
+
+async def until_exit(services: Services, entry: Entry, timeout: float | None = None) -> bool:
+    """Wait until the run of now has ended (True); False after *timeout* seconds."""
+    finished_at = entry.state.finished_at
+
+    def ended() -> bool:
+        return (
+            not transitions.is_active(entry.state)
+            or entry.state.finished_at != finished_at
+            or is_gone(services, entry)
+        )
+
+    try:
+        await asyncio.wait_for(until(entry, ended), timeout)
+    except TimeoutError:
+        return False
+    return True
+
+
+def is_gone(services: Services, entry: Entry) -> bool:
+    return services.registry.find(entry.id) is not entry
+
+
+async def wait(services: Services, args: WaitArgs, context: Context) -> AsyncIterator[Waited]:
+    """First that the wait is registered, then how it ended."""
+    if args.condition not in (NOT_RUNNING, NEXT_EXIT, REMOVED):
+        raise InvalidParameter(f'invalid condition: "{args.condition}"')
+    repeated = context.attempt > 1
+    try:
+        entry = services.registry.get(args.ref)
+    except NotFound:
+        if repeated and (answer := services.removed.find(args.ref)) is not None:
+            yield Waited(registered=True)
+            yield Waited(registered=True, result=answer)
+            return
+        raise
+    met = _condition(services, entry, args.condition, repeated=repeated)
+    yield Waited(registered=True)
+    await until(entry, met)
+    yield Waited(registered=True, result=wait_reply(entry))
+
+
+def _condition(services: Services, entry: Entry, condition: str, *, repeated: bool) -> Callable[[], bool]:
+    if condition == REMOVED:
+        return lambda: entry.runtime.gone
+    if condition == NOT_RUNNING and not transitions.is_active(entry.state):
+        return lambda: True
+    if repeated and entry.runtime.exits and not transitions.has_task(entry.state):
+        return lambda: True
+    # A restarting container counts as running, so only its next exit ends the wait.
+    finished_at = entry.state.finished_at
+    return lambda: entry.state.finished_at != finished_at or is_gone(services, entry)

@@ -1,0 +1,81 @@
+"""The engine's way to forked helpers: ask the zygote, without ever blocking the event loop.
+
+Whatever reads or writes a container's files runs in a helper: it may be confined to a root
+directory, killed, and slow, and its bytes never cross the engine (rule 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from services.protocol import fdpass
+from services.protocol.errors import Unavailable, from_failure
+from services.protocol.fdpass import Handover
+from services.protocol.helpers import HelperExit, HelperRequest
+from services.protocol.paths import ExecRoot
+
+T = TypeVar("T")
+
+
+class Helpers(Protocol):
+    """Runs registered reexec helpers; ``argv[0]`` names one."""
+
+    async def run(
+        self, argv: Sequence[str], fds: Mapping[str, int] | None = None, *, private_mounts: bool = False
+    ) -> bytes:
+        """The helper's result. Raises its failure, or :class:`Unavailable` when it was killed.
+
+        The caller keeps its descriptors. Cancelling kills the helper.
+        """
+
+    def handover(self, argv: Sequence[str]) -> Handover:
+        """Where a client's connection is to be sent so that this helper streams to it."""
+
+
+def document(name: str, arguments: msgspec.Struct) -> list[str]:
+    """argv of a helper that takes one JSON document."""
+    return [name, msgspec.json.encode(arguments).decode()]
+
+
+class ZygoteHelpers:
+    """Helpers forked by the zygote that listens below *exec_root*."""
+
+    def __init__(self, exec_root: ExecRoot) -> None:
+        self._path = exec_root.zygote
+
+    async def run(
+        self, argv: Sequence[str], fds: Mapping[str, int] | None = None, *, private_mounts: bool = False
+    ) -> bytes:
+        named = dict(fds or {})
+        request = HelperRequest(list(argv), list(named), private_mounts=private_mounts)
+        # Connecting to a listening unix socket waits only when its backlog is full.
+        with contextlib.closing(await asyncio.to_thread(fdpass.connect, self._path)) as connection:
+            connection.setblocking(False)
+            fdpass.send(connection, request, list(named.values()))
+            data = await asyncio.get_running_loop().sock_recv(connection, fdpass.MAX_MESSAGE)
+        if not data:
+            raise Unavailable(f"{argv[0]} was killed")
+        ended = msgspec.msgpack.decode(data, type=HelperExit)
+        if ended.failure is not None:
+            raise from_failure(ended.failure)
+        if ended.status:
+            raise Unavailable(f"{argv[0]} ended with status {ended.status}")
+        return ended.result
+
+    def handover(self, argv: Sequence[str]) -> Handover:
+        return Handover(str(self._path), msgspec.msgpack.encode(HelperRequest(list(argv), [])))
+
+
+async def ask(
+    helpers: Helpers, argv: Sequence[str], kind: type[T], fds: Mapping[str, int] | None = None
+) -> T:
+    """Run a helper whose result is a *kind*."""
+    return msgspec.msgpack.decode(await helpers.run(argv, fds), type=kind)
+
+
+__all__ = ["Helpers", "ZygoteHelpers", "ask", "document"]

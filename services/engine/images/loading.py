@@ -1,0 +1,169 @@
+"""``docker load`` and ``docker import``: an archive becomes layers and images.
+
+The archive's bytes go from the client's descriptor to helpers; the engine sees names and digests. An
+image is registered when all of its layers are; layers that no image came to use are released, or, after
+a crash, found unused at start-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from reexec.helpers.load import Loaded
+from services.engine.helpers import Helpers
+from services.engine.images.archive import Archive, ArchivedImage, host_platform
+from services.engine.images.changes import apply_changes
+from services.engine.images.notices import Notices
+from services.engine.images.references import parse_repository
+from services.engine.images.store import ImageStore
+from services.engine.images.timestamps import rfc3339
+from services.engine.images.views import image_config
+from services.engine.layers import LayerManager, chain_id
+from services.engine.scopes import shielded
+from services.protocol.api.containers import Config
+from services.protocol.errors import InvalidParameter, Unimplemented, WharfError
+from services.protocol.verbs.images import ImportArgs
+
+_PREFIX = "load-"
+
+
+def line(**members: object) -> bytes:
+    """One document of ``jsonmessage``."""
+    return msgspec.json.encode(members) + b"\r\n"
+
+
+def error_line(message: str) -> bytes:
+    return line(errorDetail={"message": message}, error=message)
+
+
+class Loader:
+    def __init__(
+        self, store: ImageStore, layers: LayerManager, helpers: Helpers, notices: Notices, data_root: Path
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._helpers = helpers
+        self._notices = notices
+        self._tmp = data_root / "tmp"
+        self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self._tmp.glob(_PREFIX + "*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    async def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncIterator[bytes]:
+        """Progress of a load. What fails is the stream's last document, as in dockerd."""
+        directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=self._tmp))
+        try:
+            images = await self._take_apart(directory, fd, platform)
+            unnamed: list[str] = []
+            for image in images:
+                async for item in self._load_image(image, quiet, unnamed):
+                    yield item
+            if unnamed and not any(image.names for image in images):
+                yield line(stream="".join(f"Loaded image ID: {image_id}\n" for image_id in unnamed))
+        except WharfError as error:
+            yield error_line(str(error))
+        finally:
+            await shielded(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
+
+    async def _take_apart(self, directory: Path, fd: int, platform: str) -> list[ArchivedImage]:
+        index = os.open(directory / "index", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            await self._helpers.run(["docker-load", str(directory)], {"stdin": fd, "index": index})
+            data = os.pread(index, os.fstat(index).st_size, 0)
+        finally:
+            os.close(index)
+        archive = Archive(directory, msgspec.msgpack.decode(data, type=Loaded))
+        return await asyncio.to_thread(archive.images, platform)
+
+    async def _load_image(
+        self, image: ArchivedImage, quiet: bool, unnamed: list[str]
+    ) -> AsyncIterator[bytes]:
+        async with AsyncExitStack() as held:
+            parent = ""
+            for number, (layer, diff_id) in enumerate(
+                zip(image.layers, image.config.rootfs.diff_ids, strict=True)
+            ):
+                size, short = layer.path.stat().st_size, diff_id.removeprefix("sha256:")[:12]
+                missing = chain_id(parent, diff_id) not in self._layers.chains
+                if missing and not quiet:
+                    detail = {"current": 0, "total": size}
+                    yield line(status="Loading layer", progressDetail=detail, id=short)
+                chain = await self._register(parent, layer.path, number, diff_id, layer.digest)
+                held.push_async_callback(self._layers.release, chain)
+                if missing and not quiet:
+                    detail = {"current": size, "total": size}
+                    yield line(status="Loading layer", progressDetail=detail, id=short)
+                parent = chain
+            record = await self._store.add(image.blob)
+            for name in image.names:
+                before = self._store.named(name)
+                if before is not None and before != record.id:
+                    text = f"The image {name.familiar} already exists, renaming the old one with ID "
+                    text += f"{before} to empty string\n"
+                    yield line(stream=text)
+                await self._store.tag(name, record.id)
+                yield line(stream=f"Loaded image: {name.familiar}\n")
+            unnamed.append(record.id)
+            self._notices.publish("load", record)
+
+    async def _register(self, parent: str, path: Path, number: int, diff_id: str, digest: str) -> str:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            layer = await self._layers.chains.register(parent, fd, diff_id=diff_id, digest=digest)
+        except InvalidParameter as error:
+            if str(error).startswith('expected "'):
+                raise InvalidParameter(f"invalid diffID for layer {number}: {error}") from error
+            raise
+        finally:
+            os.close(fd)
+        return layer.chain_id
+
+    async def import_(self, fd: int, args: ImportArgs) -> AsyncIterator[bytes]:
+        """An archive of files becomes an image of one layer. Raises before anything is sent."""
+        reference = parse_repository(args.repo, args.tag) if args.repo else None
+        architecture, variant = _platform(args.platform)
+        config = Config()
+        apply_changes(config, args.changes)
+        layer = await self._layers.chains.register("", fd)
+        try:
+            created, comment = rfc3339(time.time_ns()), args.message or "Imported from -"
+            document = {
+                "architecture": architecture,
+                "comment": comment,
+                "config": image_config(config),
+                "created": created,
+                "history": [{"created": created, "comment": comment}],
+                "os": "linux",
+                "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+            }
+            if variant:
+                document["variant"] = variant
+            record = await self._store.add(msgspec.json.encode(document))
+            if reference is not None:
+                await self._store.tag(reference, record.id)
+            self._notices.publish("import", record, reference.familiar if reference else "")
+        finally:
+            await self._layers.release(layer.chain_id)
+        yield line(status=record.id)
+
+
+def _platform(text: str) -> tuple[str, str]:
+    """(architecture, variant) of ``os/architecture[/variant]``; the host's where it is not said."""
+    parts = (text or host_platform()).lower().split("/")
+    if len(parts) == 1:
+        parts = ["linux", parts[0]] if parts[0] != "linux" else host_platform().split("/")
+    if parts[0] != "linux":
+        raise Unimplemented(f"operating system is not supported: {parts[0]}")
+    return parts[1], parts[2] if len(parts) > 2 else ""
+
+
+__all__ = ["Loader", "error_line", "line"]

@@ -1,0 +1,134 @@
+"""The image service: what containers ask of images, and the operations of the API."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from services.engine.contracts import ContainerUsers, Image
+from services.engine.events import Events
+from services.engine.helpers import Helpers
+from services.engine.images import views
+from services.engine.images.listing import Filters, Lister
+from services.engine.images.loading import Loader
+from services.engine.images.model import Record
+from services.engine.images.notices import Notices
+from services.engine.images.references import parse_repository
+from services.engine.images.removal import Remover
+from services.engine.images.store import ImageStore
+from services.engine.layers import LayerManager
+from services.engine.store import Store
+from services.protocol.api import images as api
+from services.protocol.errors import InvalidParameter, NotFound
+from services.protocol.verbs.images import ImportArgs
+
+
+class ImageManager:
+    """Implements ``services.engine.contracts.ImageService``."""
+
+    def __init__(
+        self,
+        store: Store,
+        layers: LayerManager,
+        events: Events,
+        helpers: Helpers,
+        data_root: Path,
+        containers: ContainerUsers,
+    ) -> None:
+        self.store = ImageStore(store, layers, data_root)
+        self._layers = layers
+        self._containers = containers
+        self._notices = Notices(events)
+        self._lister = Lister(self.store, layers)
+        self._remover = Remover(self.store, layers, self._notices, containers)
+        self._loader = Loader(self.store, layers, helpers, self._notices, data_root)
+
+    def resolve(self, reference: str, platform: str = "") -> Image:
+        record = self.store.get(reference)
+        config = record.config
+        if platform:
+            self._check_platform(reference, platform, record)
+        return Image(
+            id=record.id,
+            config=record.container_config,
+            chain_id=record.chain_id,
+            os=config.os or "linux",
+            architecture=config.architecture,
+            reference=reference,
+            created=config.created,
+        )
+
+    @staticmethod
+    def _check_platform(reference: str, wanted: str, record: Record) -> None:
+        parts = wanted.lower().split("/")
+        if len(parts) == 1:
+            parts = [parts[0], ""] if parts[0] == "linux" else ["linux", parts[0]]
+        have = [record.config.os or "linux", record.config.architecture, record.config.variant]
+        if all(not want or want == has for want, has in zip(parts, have, strict=False)):
+            return
+        actual = "/".join(part for part in have if part)
+        expected = "/".join(part for part in parts if part)
+        raise NotFound(
+            f"image with reference {reference} was found but its platform ({actual}) "
+            f"does not match the specified platform ({expected})"
+        )
+
+    def names(self, image_id: str) -> list[str]:
+        return [r.familiar for r in self.store.references(image_id) if not r.digest]
+
+    def ancestors(self, reference: str) -> set[str]:
+        try:
+            pending = [self.store.get(reference).id]
+        except (NotFound, InvalidParameter):
+            return set()
+        found: set[str] = set()
+        while pending:
+            image_id = pending.pop()
+            if image_id not in found:
+                found.add(image_id)
+                pending.extend(self.store.children(image_id))
+        return found
+
+    def count(self) -> int:
+        return sum(1 for r in self.store if self.store.references(r.id) or not self.store.children(r.id))
+
+    async def usage(self) -> list[api.ImageSummary]:
+        users = Counter(use.image_id for use in self._containers())
+        found = self._lister.list(all=False, filters={}, shared_size=True)
+        for summary in found:
+            summary.containers = users[summary.id]
+        return found
+
+    def summaries(self, *, all: bool, filters: Filters, shared_size: bool) -> list[api.ImageSummary]:
+        return self._lister.list(all=all, filters=filters, shared_size=shared_size)
+
+    def inspect(self, ref: str) -> api.ImageInspect:
+        record = self.store.get(ref)
+        return views.inspect(record, self.store, self._layers, self._lister.size(record))
+
+    def history(self, ref: str) -> list[api.HistoryItem]:
+        return views.history(self.store.get(ref), self.store, self._layers)
+
+    async def tag(self, ref: str, repo: str, tag: str) -> None:
+        record = self.store.get(ref)
+        reference = parse_repository(repo, tag)
+        if reference.familiar_name == "sha256":
+            raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
+        await self.store.tag(reference, record.id)
+        self._notices.publish("tag", record, reference.familiar)
+
+    async def remove(self, ref: str, *, force: bool, prune: bool) -> list[api.DeleteItem]:
+        return await self._remover.remove(ref, force=force, prune=prune)
+
+    async def prune(self, filters: Filters) -> api.ImagePruneReply:
+        return await self._remover.prune(filters)
+
+    def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncIterator[bytes]:
+        return self._loader.load(fd, quiet=quiet, platform=platform)
+
+    def import_(self, fd: int, args: ImportArgs) -> AsyncIterator[bytes]:
+        return self._loader.import_(fd, args)
+
+
+__all__ = ["ImageManager"]

@@ -1,0 +1,16 @@
+"""Image events: who did what to which image, with its labels."""
+
+from __future__ import annotations
+
+from services.engine.events import Events
+from services.engine.images.model import Record
+
+
+class Notices:
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    def publish(self, action: str, record: Record, name: str = "") -> None:
+        """*name* is the reference concerned; the image's id where there is none."""
+        attributes = {**record.labels, "name": name or record.id}
+        self._events.publish("image", action, record.id, attributes)

@@ -1,0 +1,88 @@
+"""Image verbs -> :class:`ImageManager`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+from services.engine.images.manager import ImageManager
+from services.engine.images.references import parse
+from services.engine.rpc import Context, Router
+from services.protocol.api import images as api
+from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.verbs import Filters, Nothing, Ref
+from services.protocol.verbs import images as verbs
+
+
+class _Handlers:
+    def __init__(self, images: ImageManager) -> None:
+        self._images = images
+
+    async def list_(self, args: verbs.ListArgs, _: Context) -> list[api.ImageSummary]:
+        return self._images.summaries(all=args.all, filters=args.filters, shared_size=args.shared_size)
+
+    async def inspect(self, args: Ref, _: Context) -> api.ImageInspect:
+        return self._images.inspect(args.ref)
+
+    async def history(self, args: Ref, _: Context) -> list[api.HistoryItem]:
+        return self._images.history(args.ref)
+
+    async def tag(self, args: verbs.TagArgs, _: Context) -> Nothing:
+        await self._images.tag(args.ref, args.repo, args.tag)
+        return Nothing()
+
+    async def remove(self, args: verbs.RemoveArgs, _: Context) -> list[api.DeleteItem]:
+        return await self._images.remove(args.ref, force=args.force, prune=not args.no_prune)
+
+    async def prune(self, args: Filters, _: Context) -> api.ImagePruneReply:
+        return await self._images.prune(args.filters)
+
+    async def load(self, args: verbs.LoadArgs, context: Context) -> AsyncIterator[bytes]:
+        async with _Body(context) as fd:
+            async for item in self._images.load(fd, quiet=args.quiet, platform=args.platform):
+                yield item
+
+    async def import_(self, args: verbs.ImportArgs, context: Context) -> AsyncIterator[bytes]:
+        async with _Body(context) as fd:
+            async for item in self._images.import_(fd, args):
+                yield item
+
+    async def pull(self, args: verbs.PullArgs, _: Context) -> AsyncIterator[bytes]:
+        parse(args.image)
+        raise Unimplemented(f"pulling images is not implemented: {args.image}")
+        yield b""
+
+
+class _Body:
+    """The request's descriptor, closed at the end."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._fds: list[int] = []
+
+    async def __aenter__(self) -> int:
+        self._fds = await self._context.fds()
+        if len(self._fds) != 1:
+            self._close()
+            raise InvalidParameter("the request has no body")
+        return self._fds[0]
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def register(router: Router, images: ImageManager) -> None:
+    handlers = _Handlers(images)
+    router.add(verbs.LIST, handlers.list_)
+    router.add(verbs.INSPECT, handlers.inspect)
+    router.add(verbs.HISTORY, handlers.history)
+    router.add(verbs.TAG, handlers.tag)
+    router.add(verbs.REMOVE, handlers.remove)
+    router.add(verbs.PRUNE, handlers.prune)
+    router.add_stream(verbs.LOAD, handlers.load)
+    router.add_stream(verbs.IMPORT, handlers.import_)
+    router.add_stream(verbs.PULL, handlers.pull)

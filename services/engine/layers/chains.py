@@ -1,0 +1,165 @@
+"""Read-only layers by chain id: registered whole or not at all, removed with their last user.
+
+A layer's users are the images whose top it is, the layers on it, the containers on it, and whoever is
+at work with it (a load). They are counted in memory and recounted at start-up, so a crash loses none.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+
+from reexec.helpers.applylayer import Applied, ApplyLayer
+from services.engine.graphdrivers import GraphDriver
+from services.engine.helpers import Helpers, ask, document
+from services.engine.layers.model import NO_LAYER, Layer, chain_id
+from services.engine.scopes import KeyedLocks, Undo
+from services.engine.store import Store
+from services.protocol.errors import SystemError_
+
+log = logging.getLogger(__name__)
+
+
+class Chains:
+    def __init__(self, store: Store, driver: GraphDriver, helpers: Helpers) -> None:
+        self._store = store
+        self._driver = driver
+        self._helpers = helpers
+        self._locks = KeyedLocks()
+        self._users: Counter[str] = Counter()
+        self._layers: dict[str, Layer] = {}
+        #: Layer directories being filled.
+        self._in_progress: set[str] = set()
+        for row in store.load("SELECT chain_id, parent, diff_id, cache_id, size FROM layers"):
+            layer = Layer(*row)
+            self._layers[layer.chain_id] = layer
+            if layer.parent:
+                self._users[layer.parent] += 1
+
+    def __contains__(self, chain: str) -> bool:
+        return chain in self._layers
+
+    def get(self, chain: str) -> Layer:
+        """Raises :class:`SystemError_` if it is not registered."""
+        try:
+            return self._layers[chain]
+        except KeyError:
+            raise SystemError_(f"layer does not exist: {chain}") from None
+
+    def cache_id(self, chain: str) -> str:
+        return self.get(chain).cache_id if chain else NO_LAYER
+
+    def directories(self) -> set[str]:
+        """The graph driver's ids of all registered layers and of those being made."""
+        return {layer.cache_id for layer in self._layers.values()} | self._in_progress
+
+    def lineage(self, chain: str) -> list[Layer]:
+        """The layers of a chain, top first."""
+        found: list[Layer] = []
+        while chain:
+            layer = self.get(chain)
+            found.append(layer)
+            chain = layer.parent
+        return found
+
+    def total_size(self) -> int:
+        """Bytes of all layers."""
+        return sum(layer.size for layer in self._layers.values())
+
+    def users(self, chain: str) -> int:
+        return self._users[chain]
+
+    def retain(self, chain: str) -> None:
+        """One more user of *chain*; "" is nothing."""
+        if chain:
+            self.get(chain)
+            self._users[chain] += 1
+
+    async def release(self, chain: str) -> list[Layer]:
+        """One user less; returns the layers that went with the last one, top first."""
+        removed: list[Layer] = []
+        while chain:
+            self._users[chain] -= 1
+            if self._users[chain] > 0:
+                break
+            del self._users[chain]
+            layer = self._layers.pop(chain)
+            await self._store.execute("DELETE FROM layers WHERE chain_id=?", chain)
+            self._discard(layer.cache_id)
+            removed.append(layer)
+            chain = layer.parent
+        return removed
+
+    async def release_unused(self) -> None:
+        """Remove layers without users, which a crash has left."""
+        for chain in list(self._layers):
+            if chain in self._layers and not self._users[chain]:
+                self._users[chain] += 1
+                await self.release(chain)
+
+    def _discard(self, cache_id: str) -> None:
+        self._driver.discard(cache_id + "-init")
+        self._driver.discard(cache_id)
+
+    async def register(self, parent: str, fd: int, *, diff_id: str = "", digest: str = "") -> Layer:
+        """The layer of the archive at *fd* on top of *parent*, with the caller as one of its users.
+
+        A *diff_id* that is already there on *parent* is not read again. Raises ``InvalidParameter``
+        when the archive is not *diff_id* or (as stored, compressed) not *digest*, ``SystemError_``
+        when it cannot be read.
+        """
+        if not diff_id:
+            return await self._extract(parent, fd, "", digest)
+        chain = chain_id(parent, diff_id)
+        async with self._locks.hold(chain):
+            if chain not in self._layers:
+                return await self._extract(parent, fd, diff_id, digest)
+            self.retain(chain)
+            return self._layers[chain]
+
+    async def _extract(self, parent: str, fd: int, diff_id: str, digest: str) -> Layer:
+        self.retain(parent)
+        cache_id = secrets.token_hex(32)
+        self._in_progress.add(cache_id)
+        try:
+            async with Undo() as undo:
+                undo.push(lambda: self.release(parent))
+                undo.push(lambda: self._abandon(cache_id))
+                await self._driver.create(cache_id, self.cache_id(parent) if parent else "")
+                place = self._driver.extraction(cache_id)
+                arguments = ApplyLayer(str(place.directory), place.whiteouts, diff_id, digest)
+                applied = await ask(
+                    self._helpers, document("docker-applylayer", arguments), Applied, {"stdin": fd}
+                )
+                chain = chain_id(parent, applied.diff_id)
+                layer = Layer(chain, parent, applied.diff_id, cache_id, applied.size)
+                if chain in self._layers:
+                    # The same content under another road (an import): the first one stays.
+                    self.retain(chain)
+                    return self._layers[chain]
+                await self._insert(layer)
+                undo.keep()
+                return layer
+        finally:
+            self._in_progress.discard(cache_id)
+
+    async def _insert(self, layer: Layer) -> None:
+        # Known before it is written, so that nobody else inserts the same chain meanwhile.
+        self._layers[layer.chain_id] = layer
+        self._users[layer.chain_id] += 1
+        try:
+            await self._store.execute(
+                "INSERT INTO layers VALUES (?, ?, ?, ?, ?)",
+                layer.chain_id,
+                layer.parent,
+                layer.diff_id,
+                layer.cache_id,
+                layer.size,
+            )
+        except BaseException:
+            del self._layers[layer.chain_id], self._users[layer.chain_id]
+            raise
+
+    async def _abandon(self, cache_id: str) -> None:
+        self._driver.discard(cache_id)

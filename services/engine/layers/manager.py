@@ -1,0 +1,211 @@
+"""The layer service: containers' read-write layers over images' chains.
+
+A container's layer is a directory of the graph driver under the container's id, on an *init layer* that
+is made once per image. Creating one makes a few directories; nothing is mounted on the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import posixpath
+import sqlite3
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+
+from reexec.archive.rootfs import MountSpec, RootSpec
+from reexec.helpers.copyup import CopyUp
+from reexec.helpers.mkdir import MakeDirectory
+from services.engine.graphdrivers import GraphDriver
+from services.engine.helpers import Helpers, ask, document
+from services.engine.layers.chains import Chains
+from services.engine.layers.model import NO_LAYER, Layer
+from services.engine.layers.trash import Trash
+from services.engine.scopes import Background, KeyedLocks, Undo
+from services.engine.store import Store
+from services.protocol import task_pb2 as pb
+from services.protocol.api.containers import GraphDriverData
+from services.protocol.errors import SystemError_
+
+log = logging.getLogger(__name__)
+
+
+def _log_failure(future: Future[None]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.error("a layer was not written to the database", exc_info=error)
+
+
+class LayerManager:
+    """Implements ``services.engine.contracts.LayerService``; ``chains`` is for the image service.
+
+    Order at start-up: construct, let the images retain their chains, then :meth:`sweep`.
+    """
+
+    def __init__(self, store: Store, driver: GraphDriver, helpers: Helpers, data_root: Path) -> None:
+        self.driver_name = driver.name
+        self.driver = driver
+        self.chains = Chains(store, driver, helpers)
+        self._store = store
+        self._helpers = helpers
+        self._background = Background("layers")
+        self._trash = Trash(driver.trash, helpers, self._background)
+        self._locks = KeyedLocks()
+        #: Mount point for helpers, each in its own mount namespace.
+        self._mount_point = data_root / "tmp" / "root"
+        self._mount_point.mkdir(mode=0o700, parents=True, exist_ok=True)
+        #: Container -> chain.
+        self._containers: dict[str, str] = dict(store.load("SELECT container_id, chain_id FROM rw_layers"))
+        for chain in self._containers.values():
+            self.chains.retain(chain)
+        self._inits = {name for name in driver.layers() if name.endswith("-init")}
+        #: (chain, path) of directories that an image is known to have.
+        self._directories: set[tuple[str, str]] = set()
+
+    def driver_status(self) -> list[list[str]]:
+        return [list(pair) for pair in self.driver.status()]
+
+    async def total_size(self) -> int:
+        return self.chains.total_size()
+
+    async def close(self) -> None:
+        await self._background.close()
+
+    async def create(self, container_id: str, chain_id: str, storage_opt: Mapping[str, str]) -> None:
+        if container_id in self._containers:
+            return
+        self.chains.retain(chain_id)
+        async with Undo() as undo:
+            undo.push(lambda: self.chains.release(chain_id))
+            parent = await self._init_layer(chain_id)
+            await self.driver.create_read_write(container_id, parent, storage_opt)
+            self._containers[container_id] = chain_id
+            undo.keep()
+        # Not awaited: it says nothing until the container's own row, which is queued behind it.
+        self._submit("INSERT OR REPLACE INTO rw_layers VALUES (?, ?)", container_id, chain_id)
+
+    def _submit(self, sql: str, *parameters: object) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(sql, parameters)
+
+        future = self._store.submit(write)
+        future.add_done_callback(_log_failure)
+
+    async def _init_layer(self, chain: str) -> str:
+        """The init layer of *chain*, made at its first use."""
+        base = self.chains.cache_id(chain)
+        name = base + "-init"
+        if name in self._inits:
+            return name
+        async with self._locks.hold(name):
+            if name not in self._inits:
+                # Filled under another name: what has the name is complete.
+                fresh, parent = base + "-new-init", base if chain else ""
+                await self.driver.create(fresh, parent)
+                root = self._root_spec(self.driver.mounts(fresh, parent))
+                await self._helpers.run(document("docker-initlayer", root), private_mounts=True)
+                self.driver.rename(fresh, name)
+                self._inits.add(name)
+        return name
+
+    def _root_spec(self, mounts: list[pb.Mount]) -> RootSpec:
+        specs = [
+            MountSpec(type=m.type, source=m.source, target=m.target, options=list(m.options)) for m in mounts
+        ]
+        return RootSpec(directory=str(self._mount_point), mounts=specs)
+
+    def _chain(self, container_id: str) -> str:
+        try:
+            return self._containers[container_id]
+        except KeyError:
+            raise SystemError_(f"container {container_id} has no read-write layer") from None
+
+    def _parent(self, container_id: str) -> str:
+        return self.chains.cache_id(self._chain(container_id)) + "-init"
+
+    def mounts(self, container_id: str) -> list[pb.Mount]:
+        return self.driver.mounts(container_id, self._parent(container_id))
+
+    def root(self, container_id: str) -> RootSpec:
+        """The container's root file system as it is on disk, for a helper to enter."""
+        return self._root_spec(self.mounts(container_id))
+
+    def image_root(self, chain: str) -> RootSpec:
+        """An image's tree, read-only, for a helper to enter."""
+        lineage = self.chains.lineage(chain)
+        parent = lineage[1].cache_id if len(lineage) > 1 else ""
+        return self._root_spec(self.driver.mounts(lineage[0].cache_id, parent, read_only=True))
+
+    async def remove(self, container_id: str) -> None:
+        chain = self._containers.pop(container_id, None)
+        self.driver.discard(container_id)
+        self._trash.kick()
+        if chain is not None:
+            self._submit("DELETE FROM rw_layers WHERE container_id=?", container_id)
+            await self.release(chain)
+
+    async def release(self, chain: str) -> list[Layer]:
+        """See :meth:`Chains.release`; frees what it removed."""
+        removed = await self.chains.release(chain)
+        if removed:
+            self._inits -= {layer.cache_id + "-init" for layer in removed}
+            self._directories = {item for item in self._directories if item[0] in self.chains}
+            self._trash.kick()
+        return removed
+
+    async def sizes(self, container_id: str) -> tuple[int, int]:
+        chain = self._chain(container_id)
+        image = sum(layer.size for layer in self.chains.lineage(chain))
+        if (directory := self.driver.difference(container_id)) is not None:
+            own = await ask(self._helpers, ["docker-size", str(directory)], int)
+            return own, image + own
+        whole = await ask(self._helpers, ["docker-size", self.mounts(container_id)[0].source], int)
+        return max(0, whole - image), whole
+
+    def graph_driver(self, container_id: str) -> GraphDriverData:
+        data = self.driver.data(container_id, self._parent(container_id))
+        if data:
+            data = {"ID": container_id, **data}
+        return GraphDriverData(name=self.driver.name, data=data or None)
+
+    def image_graph_driver(self, chain: str) -> GraphDriverData:
+        """``GraphDriver`` of an image whose top layer is *chain*."""
+        if not chain:
+            return GraphDriverData(name=self.driver.name, data=None)
+        lineage = self.chains.lineage(chain)
+        parent = lineage[1].cache_id if len(lineage) > 1 else ""
+        return GraphDriverData(
+            name=self.driver.name, data=self.driver.data(lineage[0].cache_id, parent) or None
+        )
+
+    async def make_directory(self, container_id: str, path: str, *, mode: int = 0o755) -> None:
+        """Make *path* and what is missing above it in the container's root, owned by root.
+
+        Raises ``SystemError_`` ("Cannot mkdir: /etc/passwd is not a directory").
+        """
+        path = posixpath.normpath("/" + path.lstrip("/"))
+        known = (self._chain(container_id), path)
+        if path == "/" or known in self._directories:
+            return
+        arguments = MakeDirectory(root=self.root(container_id), path=path, mode=mode)
+        if not await ask(self._helpers, document("docker-mkdir", arguments), bool):
+            self._directories.add(known)
+
+    async def copy_up(self, container_id: str, path: str, target: str) -> bool:
+        """Copy what the container has at *path* into the empty host directory *target*.
+
+        Returns whether there was anything (a directory) to copy.
+        """
+        arguments = CopyUp(root=self.root(container_id), path=path, target=target)
+        return await ask(self._helpers, document("docker-copyup", arguments), bool)
+
+    async def sweep(self, known: set[str]) -> None:
+        for container_id in set(self._containers) - known:
+            await self.remove(container_id)
+        await self.chains.release_unused()
+        bases = self.chains.directories()
+        keep = bases | set(self._containers) | {f"{base}-init" for base in (*bases, NO_LAYER)}
+        for layer in await asyncio.to_thread(self.driver.layers):
+            if layer not in keep:
+                self.driver.discard(layer)
+        self._trash.kick()

@@ -1,0 +1,284 @@
+"""Joining a container to a network, and taking it out, while it runs or not.
+
+Refusals are moby's (daemon/container_operations.go), with its texts.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import msgspec
+
+from services.engine.contracts import ContainerNetworks, NetworkedContainer
+from services.engine.networks import checks, etcfiles, namespace
+from services.engine.networks.kernel import Kernel
+from services.engine.networks.model import (
+    HOST,
+    NONE,
+    EndpointRecord,
+    NetworkRecord,
+    SandboxRecord,
+)
+from services.engine.networks.records import Records
+from services.engine.networks.registry import Registry
+from services.engine.networks.sandboxes import Sandboxes
+from services.engine.scopes import KeyedLocks, Undo
+from services.protocol.api.networks import EndpointSettings
+from services.protocol.errors import Forbidden, InvalidParameter, NotFound, SystemError_, WharfError
+
+_SHARED = (
+    "container sharing network namespace with another container or host cannot be connected to any "
+    "other network"
+)
+_NO_NETWORK = (
+    "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+)
+_TO_HOST = "cannot connect container to host network - container must be created in host network mode"
+_FROM_HOST = "cannot disconnect container from host network - container was created in host network mode"
+
+
+class Connector:
+    """The containers' lock is taken by ``set_endpoints`` only after this one is given back."""
+
+    def __init__(
+        self,
+        records: Records,
+        registry: Registry,
+        kernel: Kernel,
+        sandboxes: Sandboxes,
+        containers: ContainerNetworks,
+        locks: KeyedLocks,
+    ) -> None:
+        self._records = records
+        self._registry = registry
+        self._kernel = kernel
+        self._sandboxes = sandboxes
+        self._containers = containers
+        self._locks = locks
+
+    async def connect(self, ref: str, container_ref: str, settings: EndpointSettings | None) -> None:
+        if not container_ref:
+            raise InvalidParameter('invalid name or ID supplied: ""')
+        network = self._registry.find(ref)
+        container = self._containers.networked(container_ref)
+        settings = settings or EndpointSettings()
+        checks.check_format(settings)
+        if container.network_mode.startswith("container:"):
+            raise InvalidParameter(_SHARED)
+        if container.pid and (found := checks.problems(network.name, network, settings)):
+            raise InvalidParameter(checks.describe(found))
+        present = self._check_company(network, container)
+        if not container.pid:
+            if not present:
+                await self._containers.set_endpoints(
+                    container.id, {**container.endpoints, network.name: settings}, None
+                )
+            return
+        async with self._locks.hold(container.id):
+            sandbox = self._sandbox(container)
+            if sandbox.endpoint(network.id) is not None:
+                raise Forbidden(
+                    f"endpoint with name {container.name} already exists in network {network.name}"
+                )
+            endpoint = await self._join(network, settings, sandbox, container)
+        await self._tell(sandbox, container)
+        self._sandboxes.announce("connect", sandbox, endpoint)
+
+    def _check_company(self, network: NetworkRecord, container: NetworkedContainer) -> bool:
+        """Whether the container is in the network already; refuses networks that do not go together."""
+        if network.driver == "host" and container.network_mode != HOST:
+            raise InvalidParameter(_TO_HOST)
+        for name, settings in container.endpoints.items():
+            try:
+                other = self._registry.find(settings.network_id or name)
+            except WharfError:
+                continue
+            if other.id == network.id:
+                return True
+            if "host" in (other.driver, network.driver):
+                raise InvalidParameter(_SHARED)
+            if NONE in (other.name, network.name):
+                raise InvalidParameter(_NO_NETWORK)
+        return False
+
+    async def disconnect(self, ref: str, container_ref: str, *, force: bool) -> None:
+        if not container_ref:
+            raise InvalidParameter('invalid name or ID supplied: ""')
+        network = self._registry.find(ref)
+        try:
+            container = self._containers.networked(container_ref)
+        except NotFound:
+            if force:
+                raise NotFound(f"endpoint {container_ref} not found") from None
+            raise
+        if network.driver == "host" and container.network_mode == HOST:
+            raise InvalidParameter(_FROM_HOST)
+        if not container.pid:
+            key = self._key(network, container.endpoints)
+            if key is None:
+                raise self._not_connected(network, container)
+            left = {name: one for name, one in container.endpoints.items() if name != key}
+            await self._containers.set_endpoints(container.id, left, None)
+            return
+        async with self._locks.hold(container.id):
+            sandbox = self._sandbox(container)
+            endpoint = sandbox.endpoint(network.id)
+            if endpoint is None:
+                raise self._not_connected(network, container)
+            await self._leave(network, endpoint, sandbox, container)
+        await self._tell(sandbox, container)
+        self._sandboxes.announce("disconnect", sandbox, endpoint)
+
+    def _key(self, network: NetworkRecord, endpoints: Mapping[str, EndpointSettings]) -> str | None:
+        for name, settings in endpoints.items():
+            if name == network.name or settings.network_id == network.id:
+                return name
+        return None
+
+    def _not_connected(self, network: NetworkRecord, container: NetworkedContainer) -> SystemError_:
+        return SystemError_(f"container {container.id} is not connected to network {network.name}")
+
+    def _sandbox(self, container: NetworkedContainer) -> SandboxRecord:
+        sandbox = self._sandboxes.by_container.get(container.id)
+        if sandbox is None:
+            raise SystemError_(f"container {container.id} has no sandbox")
+        return sandbox
+
+    async def _tell(self, sandbox: SandboxRecord, container: NetworkedContainer) -> None:
+        described = self._sandboxes.describe(sandbox, container.pid)
+        await self._containers.set_endpoints(container.id, described.endpoints, described.ports)
+
+    # The running container ----------------------------------------------------------------------
+
+    async def _join(
+        self,
+        network: NetworkRecord,
+        settings: EndpointSettings,
+        sandbox: SandboxRecord,
+        container: NetworkedContainer,
+    ) -> EndpointRecord:
+        before = _copy(sandbox)
+        async with Undo() as undo:
+            endpoint = self._sandboxes.reserve_endpoint(network, settings, sandbox)
+            sandbox.endpoints.append(endpoint)
+            undo.push(functools.partial(self._take_back, sandbox, before))
+            with ExitStack() as ports:
+                self._choose_gateway(sandbox, ports)
+                ports.pop_all()
+            await self._records.put_sandbox(sandbox)
+            await self._kernel.run(self._make, network, endpoint, sandbox, before, container.pid)
+            undo.keep()
+        if endpoint.ipv4 and container.hosts_path:
+            line = etcfiles.host_line(endpoint.ipv4, sandbox.hostname, sandbox.domainname)
+            await self._kernel.run(_edit, container.hosts_path, "", line)
+        return endpoint
+
+    def _choose_gateway(self, sandbox: SandboxRecord, undo: ExitStack) -> None:
+        """Ports stay while there is a network to lead them to, and come when there is one."""
+        sandbox.gateway_network = self._sandboxes.choose_gateway(sandbox)
+        if not sandbox.gateway_network:
+            self._sandboxes.unpublish(sandbox)
+        elif not sandbox.ports:
+            self._sandboxes.publish(sandbox, undo)
+
+    def _make(
+        self,
+        network: NetworkRecord,
+        endpoint: EndpointRecord,
+        sandbox: SandboxRecord,
+        before: SandboxRecord,
+        pid: int,
+    ) -> None:
+        """In the network thread: the link, its inside, the default route, the rules."""
+        driver = self._registry.driver(network)
+        if not driver.addresses:
+            return
+        try:
+            target = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SystemError_(f"network namespace of process {pid}: {error.strerror}") from error
+        try:
+            driver.join(network, endpoint, target)
+        finally:
+            os.close(target)
+        addresses = self._registry.addresses(network)
+        address = ipaddress.ip_interface(f"{endpoint.ipv4}/{addresses.prefix(endpoint.ipv4)}")
+        namespace.configure(pid, endpoint.interface, [address])
+        self._reroute(sandbox, before, pid)
+
+    def _reroute(self, sandbox: SandboxRecord, before: SandboxRecord, pid: int) -> None:
+        """In the network thread: default route and port rules of another gateway network."""
+        endpoint = sandbox.endpoint(sandbox.gateway_network)
+        network = self._registry.get(sandbox.gateway_network)
+        if endpoint and network and sandbox.gateway_network != before.gateway_network:
+            gateway = self._registry.addresses(network).gateway(endpoint.ipv4)
+            if gateway:
+                namespace.set_default_route(pid, endpoint.interface, gateway)
+        if self._kernel.firewall is not None:
+            old, new = self._sandboxes.port_rules(before), self._sandboxes.port_rules(sandbox)
+            self._kernel.firewall.change_ports(old, new)
+
+    async def _take_back(self, sandbox: SandboxRecord, before: SandboxRecord) -> None:
+        """A connect that failed: the sandbox is what it was."""
+        kept = {endpoint.id for endpoint in before.endpoints}
+        for endpoint in sandbox.endpoints:
+            if endpoint.id not in kept:
+                network = self._registry.get(endpoint.network_id)
+                if network is not None:
+                    self._registry.driver(network).leave([endpoint])
+                self._sandboxes.release_endpoint(endpoint)
+        if not before.ports:
+            self._sandboxes.unpublish(sandbox)
+        sandbox.endpoints = before.endpoints
+        sandbox.gateway_network = before.gateway_network
+        await self._records.put_sandbox(sandbox)
+
+    async def _leave(
+        self,
+        network: NetworkRecord,
+        endpoint: EndpointRecord,
+        sandbox: SandboxRecord,
+        container: NetworkedContainer,
+    ) -> None:
+        before = _copy(sandbox)
+        sandbox.endpoints = [one for one in sandbox.endpoints if one.id != endpoint.id]
+        with ExitStack() as ports:
+            self._choose_gateway(sandbox, ports)
+            ports.pop_all()
+        await self._records.put_sandbox(sandbox)
+        await self._kernel.run(self._unmake, endpoint, sandbox, before, container.pid)
+        self._sandboxes.release_endpoint(endpoint)
+        if endpoint.ipv4 and container.hosts_path:
+            await self._kernel.run(_edit, container.hosts_path, endpoint.ipv4, "")
+
+    def _unmake(
+        self, endpoint: EndpointRecord, sandbox: SandboxRecord, before: SandboxRecord, pid: int
+    ) -> None:
+        """In the network thread. Waited for: the user looks for the interface next."""
+        if endpoint.host_interface:
+            self._kernel.links.delete([endpoint.host_interface])
+        self._reroute(sandbox, before, pid)
+
+
+def _copy(sandbox: SandboxRecord) -> SandboxRecord:
+    return msgspec.structs.replace(sandbox, endpoints=list(sandbox.endpoints), ports=list(sandbox.ports))
+
+
+def _edit(path: str, without: str, line: str) -> None:
+    """``/etc/hosts`` of a running container: written in place, for it is bind-mounted there."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    with os.fdopen(descriptor, "r+", errors="surrogateescape") as file:
+        lines = file.readlines()
+        kept = [one for one in lines if not without or one.split()[:1] != [without]]
+        if kept and line and not kept[-1].endswith("\n"):
+            kept[-1] += "\n"
+        file.seek(0)
+        file.write("".join(kept) + line)
+        file.truncate()

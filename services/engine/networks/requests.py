@@ -1,0 +1,177 @@
+"""``POST /networks/create``: checked, and made a record (moby daemon/network.go, libnetwork)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+from services.engine.networks.drivers.base import Driver
+from services.engine.networks.ipam import Network, PoolRecord
+from services.engine.networks.model import PREDEFINED, NetworkRecord
+from services.engine.networks.registry import Registry, new_id, timestamp
+from services.protocol.api.networks import IPAMConfig, NetworkCreateRequest
+from services.protocol.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unimplemented
+
+_UNIMPLEMENTED_DRIVERS = {"macvlan", "ipvlan", "overlay"}
+
+
+def check_request(request: NetworkCreateRequest, registry: Registry) -> None:
+    """Everything but the addresses."""
+    if not request.name.strip():
+        raise InvalidParameter("invalid name: name is empty")
+    if request.name in PREDEFINED:
+        raise Forbidden(f"operation is not permitted on predefined {request.name} network")
+    if registry.by_name(request.name) is not None:
+        raise Conflict(f"network with name {request.name} already exists")
+    if request.scope == "swarm":
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
+    if request.scope not in ("", "local"):
+        raise InvalidParameter(f"invalid network scope: {request.scope}")
+    if request.ingress:
+        raise Forbidden("Ingress network can only be global scope network")
+    _check_config_network(request, registry)
+    if request.enable_ipv4 is False and not request.enable_ipv6:
+        raise InvalidParameter("IPv4 or IPv6 must be enabled")
+    if request.enable_ipv6:
+        raise Unimplemented("IPv6 networks are not implemented")
+    if request.ipam is not None and request.ipam.driver not in ("", "default"):
+        raise Unimplemented(f"IPAM driver {request.ipam.driver} is not implemented")
+    if request.ipam is not None and request.ipam.options:
+        raise Unimplemented(f"IPAM option {next(iter(request.ipam.options))} is not implemented")
+
+
+def _check_config_network(request: NetworkCreateRequest, registry: Registry) -> None:
+    source = request.config_from.network if request.config_from else ""
+    if request.config_only:
+        if request.internal or request.attachable or request.ingress or request.scope:
+            raise Forbidden(
+                "configuration network can only contain network specific fields. Network operator fields "
+                "like [ ingress | internal | attachable | scope ] are not supported."
+            )
+        raise Unimplemented("configuration networks are not implemented")
+    if source and registry.by_name(source) is None:
+        raise NotFound(f'configuration network "{source}" does not exist')
+    if source:
+        raise InvalidParameter(f'"{source}" is not a configuration network')
+
+
+def choose_driver(name: str, drivers: Mapping[str, Driver]) -> Driver:
+    name = name if name not in ("", "default") else "bridge"
+    if name in _UNIMPLEMENTED_DRIVERS:
+        raise Unimplemented(f"network driver {name} is not implemented")
+    driver = drivers.get(name)
+    if driver is None:
+        raise NotFound(f'plugin "{name}" not found')
+    if not driver.addresses:
+        raise Forbidden(f'only one instance of "{name}" network is allowed')
+    return driver
+
+
+def make_record(request: NetworkCreateRequest, driver: Driver) -> NetworkRecord:
+    """Without addresses (``pools``)."""
+    options = dict(request.options or {})
+    driver.options(options)
+    network_id = new_id()
+    return NetworkRecord(
+        id=network_id,
+        name=request.name,
+        driver=driver.name,
+        created=timestamp(),
+        internal=request.internal,
+        attachable=request.attachable,
+        options=options,
+        labels=dict(request.labels or {}),
+        ipam_options=request.ipam.options if request.ipam else None,
+        interface=driver.interface_name(network_id, options),
+    )
+
+
+async def choose_pool(request: NetworkCreateRequest, registry: Registry) -> PoolRecord:
+    """The network's subnet, as asked or from the default pools; with its gateway."""
+    configs = list((request.ipam.config if request.ipam else None) or [])
+    problems = [problem for config in configs for problem in _problems(config)]
+    if problems:
+        raise InvalidParameter("invalid network config:\n" + "\n".join(problems))
+    if len(configs) > 1:
+        raise Forbidden("bridge driver doesn't support multiple subnets")
+    config = configs[0] if configs else IPAMConfig()
+    subnet_text = _text(config.subnet)
+    if subnet_text:
+        subnet = _network(subnet_text)
+        if registry.check_overlap(subnet):
+            raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+    else:
+        subnet = await registry.free_subnet(4)
+    pool = PoolRecord(
+        subnet=str(subnet),
+        ip_range=_text(config.ip_range),
+        gateway=_text(config.gateway).partition("/")[0],
+        auxiliary=dict(config.auxiliary_addresses or {}) if config.auxiliary_addresses else {},
+        configured=bool(subnet_text),
+    )
+    if not pool.gateway:
+        pool.gateway = _first_free(subnet, pool)
+    return pool
+
+
+def _first_free(subnet: Network, pool: PoolRecord) -> str:
+    start = ipaddress.ip_network(pool.ip_range, strict=False) if pool.ip_range else subnet
+    number = int(start.network_address)
+    if start.network_address == subnet.network_address:
+        number += 1
+    taken = set(pool.auxiliary.values())
+    kind = type(subnet.network_address)
+    while str(kind(number)) in taken:
+        number += 1
+    return str(kind(number))
+
+
+def _problems(config: IPAMConfig) -> list[str]:
+    """What does not lie in the subnet. Text that is no address at all is refused at once."""
+    subnet_text = _text(config.subnet)
+    subnet = _network(subnet_text) if subnet_text else None
+    shown = subnet_text or "invalid Prefix"
+    if subnet is not None and subnet.version == 6:
+        raise Unimplemented("IPv6 subnets are not implemented")
+    if subnet is not None and str(subnet) != subnet_text:
+        return [f"invalid subnet {subnet_text}: it should be {subnet}"]
+    found = []
+    if (text := _text(config.ip_range)) and not _within(subnet, _network(text)):
+        found.append(f"invalid ip-range {text}: parent subnet {shown} doesn't contain ip-range")
+    if (text := _text(config.gateway)) and not _has(subnet, text):
+        found.append(f"invalid gateway {text}: parent subnet {shown} doesn't contain this address")
+    for name, text in dict(config.auxiliary_addresses or {}).items():
+        if not _has(subnet, text):
+            found.append(
+                f"invalid auxiliary address {name}: parent subnet {shown} doesn't contain this address"
+            )
+    return found
+
+
+def _within(subnet: Network | None, other: Network) -> bool:
+    if subnet is None or subnet.version != other.version:
+        return False
+    return other.network_address in subnet and other.broadcast_address in subnet
+
+
+def _has(subnet: Network | None, text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text.partition("/")[0])
+    except ValueError:
+        raise InvalidParameter(f'invalid JSON: ParseAddr("{text}"): unable to parse IP') from None
+    return subnet is not None and address in subnet
+
+
+def _network(text: str) -> Network:
+    try:
+        if "/" not in text:
+            raise ValueError("no '/'")
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        reason = "no '/'" if "/" not in text else "unable to parse"
+        raise InvalidParameter(f'invalid JSON: netip.ParsePrefix("{text}"): {reason}') from None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

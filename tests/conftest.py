@@ -1,0 +1,48 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import leaks
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Tests leave nothing behind on the host."""
+    if os.geteuid() != 0:
+        yield
+        return
+    before = leaks.take()
+    yield
+    found = leaks.leaked(before)
+    assert not found, "left behind:\n" + "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[object]:
+    """A running wharfd with ``busybox:latest``; all its containers go when the module ends."""
+    from tests.harness.engine import Engine
+
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    daemon = Engine()
+    try:
+        daemon.start()
+        daemon.load_images()
+        yield daemon
+    finally:
+        daemon.close()
+
+
+@pytest.fixture
+def docker_command() -> str:
+    """Path of the docker command; the test is skipped where there is none."""
+    path = shutil.which("docker")
+    if path is None:
+        pytest.skip("there is no docker command")
+    return path

@@ -1,0 +1,118 @@
+"""The default bridge: published ports, traffic between containers, the other network modes."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
+
+pytestmark = pytest.mark.usefixtures("docker_command")
+
+SERVE = "mkdir -p /w; echo {text} >/w/index.html; httpd -f -p {port} -h /w"
+
+
+def serve(engine: Engine, name: str, text: str, *flags: str, port: int = 80) -> None:
+    engine.docker(
+        "run", "-d", "--name", name, *flags, "busybox", "sh", "-c", SERVE.format(text=text, port=port)
+    )
+
+
+def fetch(address: tuple[str, int]) -> str:
+    """Body of a GET; empty while nobody listens."""
+    try:
+        with socket.create_connection(address, timeout=5) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            data = b""
+            while chunk := connection.recv(4096):
+                data += chunk
+    except OSError:
+        return ""
+    return data.partition(b"\r\n\r\n")[2].decode().strip()
+
+
+def address(engine: Engine, name: str) -> str:
+    document = json.loads(engine.docker("inspect", name).stdout)[0]
+    found: str = document["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    return found
+
+
+def port(engine: Engine, name: str, inside: str) -> tuple[str, int]:
+    host, _, number = engine.docker("port", name, inside).stdout.splitlines()[0].rpartition(":")
+    return ("127.0.0.1" if host == "0.0.0.0" else host), int(number)
+
+
+def test_published_port(engine: Engine, name: str) -> None:
+    serve(engine, name, "published", "-p", "80")
+    where = port(engine, name, "80/tcp")
+    wait_until(lambda: fetch(where) == "published", "the published port answers")
+    wait_until(lambda: fetch((address(engine, name), 80)) == "published", "the container answers by address")
+    engine.docker("rm", "-f", name)
+    assert fetch(where) == ""
+
+
+def test_published_on_one_address(engine: Engine, name: str) -> None:
+    serve(engine, name, "loopback", "-p", "127.0.0.1::80")
+    where = port(engine, name, "80/tcp")
+    assert where[0] == "127.0.0.1"
+    wait_until(lambda: fetch(where) == "loopback", "the loopback address answers")
+
+
+def test_port_in_use_is_refused(engine: Engine, name: str) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        number = taken.getsockname()[1]
+        done = engine.docker("run", "--name", name, "-p", f"{number}:80", "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert "address already in use" in done.stderr or "port is already allocated" in done.stderr
+
+
+def test_udp(engine: Engine, name: str) -> None:
+    engine.docker(
+        "run", "-d", "--name", name, "-p", "9/udp", "busybox", "nc", "-u", "-l", "-p", "9", "-e", "cat"
+    )
+    where = port(engine, name, "9/udp")
+
+    def echoed() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(0.5)
+            client.connect(where)
+            try:
+                client.send(b"ping\n")
+                return client.recv(100) == b"ping\n"
+            except OSError:
+                return False
+
+    wait_until(echoed, "the datagram comes back")
+
+
+def test_between_containers(engine: Engine, name: str) -> None:
+    serve(engine, name, "neighbour")
+    there = address(engine, name)
+    wait_until(lambda: fetch((there, 80)) == "neighbour", "the server is up")
+    out = engine.docker("run", "--rm", "busybox", "wget", "-qO-", f"http://{there}/").stdout
+    assert out == "neighbour\n"
+
+
+def test_shared_network(engine: Engine, name: str) -> None:
+    serve(engine, name, "shared", port=8080)
+    wait_until(lambda: fetch((address(engine, name), 8080)) == "shared", "the server is up")
+    out = engine.docker(
+        "run", "--rm", "--network", f"container:{name}", "busybox", "wget", "-qO-", "http://127.0.0.1:8080/"
+    ).stdout
+    assert out == "shared\n"
+
+
+def test_host_and_none(engine: Engine) -> None:
+    host = engine.docker("run", "--rm", "--network", "host", "busybox", "ip", "-o", "link").stdout
+    assert engine.bridge in host
+    none = engine.docker("run", "--rm", "--network", "none", "busybox", "ip", "-o", "link").stdout
+    assert [line.split(":")[1].strip() for line in none.splitlines()] == ["lo"]
+
+
+def test_the_host_is_the_gateway(engine: Engine) -> None:
+    out = engine.docker("run", "--rm", "busybox", "ip", "route").stdout
+    gateway = out.split()[2]
+    engine.docker("run", "--rm", "busybox", "ping", "-c", "1", "-W", "5", gateway)

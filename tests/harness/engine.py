@@ -1,0 +1,176 @@
+"""A real wharfd for a test module: own roots, socket and bridge, nothing shared with another daemon."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import xmlrpc.client
+from pathlib import Path
+from typing import Any
+
+import docker
+from supervisor.xmlrpc import SupervisorTransport
+
+from tests.harness.images import busybox_archive
+from tests.harness.network import remove_bridge, remove_tables
+from tests.harness.readiness import answers, wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SERVICES = ("containerd-shim", "engine", "apiserver")
+#: Seconds from SIGTERM to the end of a daemon: its own time for containers, and some.
+STOP_TIMEOUT = 60
+
+
+class Engine:
+    """Life: ``start`` -> (``docker``, ``client``, ``kill`` ...)* -> ``close``."""
+
+    def __init__(self, *flags: str) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="wh-", dir="/tmp"))
+        self.exec_root = self.root / "x"
+        self.data_root = self.root / "d"
+        self.socket = self.root / "docker.sock"
+        self.log = self.root / "wharfd.log"
+        self.bridge = f"wht{self.root.name[-8:].lower()}"
+        self.host = f"unix://{self.socket}"
+        self.flags = flags
+        self.process: subprocess.Popen[bytes] | None = None
+
+    # -- the daemon ---------------------------------------------------------------------------
+
+    def start(self, *flags: str) -> Engine:
+        command = [
+            sys.executable, "-m", "services.engine.launch.main",
+            "--data-root", str(self.data_root), "--exec-root", str(self.exec_root),
+            "-H", self.host, "--bridge", self.bridge, "--config-file", str(self._empty_configuration()),
+            *self.flags, *flags,
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.wait_ready()
+        return self
+
+    def _empty_configuration(self) -> Path:
+        path = self.root / "daemon.json"
+        if not path.exists():
+            path.write_text("{}")
+        return path
+
+    def wait_ready(self, timeout: float = 60) -> None:
+        """Until the engine answers through the API; a daemon that ended fails at once."""
+
+        def ready() -> bool:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise AssertionError(f"wharfd ended with {self.process.returncode}:\n{self.log_tail()}")
+            return answers(self.socket, "/version")
+
+        try:
+            wait_until(ready, "wharfd answers", timeout)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.log_tail()}") from None
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> int:
+        """SIGTERM and the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"wharfd did not stop within {timeout:g} s\n{self.log_tail()}") from None
+
+    def restart(self, *flags: str) -> None:
+        self.stop()
+        self.start(*flags)
+
+    def close(self) -> None:
+        """Remove all containers, stop, and remove what a daemon leaves on purpose (its bridge)."""
+        try:
+            if self.process is not None and self.process.poll() is None:
+                self.remove_containers()
+            if self.process is not None:
+                self.stop()
+        finally:
+            remove_bridge(self.bridge)
+            remove_tables(self.bridge)
+            if not os.environ.get("WHARFD_KEEP_LOGS"):
+                shutil.rmtree(self.root)
+
+    # -- its services -------------------------------------------------------------------------
+
+    @property
+    def supervisor(self) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{self.exec_root}/supervisor.sock")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def service_pids(self) -> dict[str, int]:
+        return {item["name"]: item["pid"] for item in self.supervisor.getAllProcessInfo() if item["pid"]}
+
+    def kill(self, *names: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to services at once, and see them gone (each is restarted by its supervisor)."""
+        pids = self.service_pids()
+        handles = [os.pidfd_open(pids[name]) for name in names]
+        for handle in handles:
+            signal.pidfd_send_signal(handle, number)
+        for handle in handles:
+            os.close(handle)
+        wait_until(
+            lambda: all(self.service_pids().get(name, pids[name]) != pids[name] for name in names),
+            f"{', '.join(names)} restarted",
+        )
+
+    # -- its clients --------------------------------------------------------------------------
+
+    @property
+    def environment(self) -> dict[str, str]:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+        }
+        return environment | {"DOCKER_HOST": self.host, "DOCKER_CLI_HINTS": "false", "DOCKER_BUILDKIT": "0"}
+
+    def docker(
+        self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """The docker command; with *check* a failure is an assertion that shows what it printed."""
+        done = subprocess.run(
+            ["docker", *arguments],
+            env=self.environment,
+            input=stdin if stdin is not None else None,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"docker {' '.join(arguments)}: status {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["docker", *arguments], env=self.environment, **options)
+
+    @functools.cached_property
+    def client(self) -> docker.DockerClient:
+        return docker.DockerClient(base_url=self.host, timeout=60)
+
+    def load_images(self) -> None:
+        self.client.images.load(busybox_archive())
+
+    def remove_containers(self) -> None:
+        for item in self.client.api.containers(all=True):
+            self.client.api.remove_container(item["Id"], force=True, v=True)

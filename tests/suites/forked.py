@@ -1,0 +1,74 @@
+"""Helpers for tests without a zygote: fork this process and run the registered function in the child."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from reexec.call import Call
+from reexec.run import run
+from services.protocol.errors import Unavailable, from_failure
+from services.protocol.fdpass import Handover
+from services.protocol.helpers import HelperExit
+
+
+def _child(argv: list[str], fds: dict[str, int], answer: int) -> None:
+    ended = run(Call(argv, fds))
+    with os.fdopen(answer, "wb") as pipe:
+        pipe.write(msgspec.msgpack.encode(ended))
+    os._exit(0)
+
+
+def fork(argv: Sequence[str], fds: Mapping[str, int]) -> tuple[int, int]:
+    """(pid, descriptor of the answer) of a forked helper."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reading)
+            _child(list(argv), dict(fds), writing)
+        finally:
+            os._exit(70)
+    os.close(writing)
+    return pid, reading
+
+
+class ForkedHelpers:
+    """Implements ``services.engine.helpers.Helpers``; ``pids`` are those of running helpers."""
+
+    def __init__(self) -> None:
+        self.pids: set[int] = set()
+        self.calls: list[str] = []
+
+    async def run(
+        self, argv: Sequence[str], fds: Mapping[str, int] | None = None, *, private_mounts: bool = False
+    ) -> bytes:
+        self.calls.append(argv[0])
+        pid, answer = fork(argv, fds or {})
+        self.pids.add(pid)
+        try:
+            data = await asyncio.to_thread(self._read, answer)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            raise
+        finally:
+            await asyncio.shield(asyncio.to_thread(os.waitpid, pid, 0))
+            self.pids.discard(pid)
+        if not data:
+            raise Unavailable(f"{argv[0]} was killed")
+        ended = msgspec.msgpack.decode(data, type=HelperExit)
+        if ended.failure is not None:
+            raise from_failure(ended.failure)
+        return ended.result
+
+    @staticmethod
+    def _read(fd: int) -> bytes:
+        with os.fdopen(fd, "rb") as pipe:
+            return pipe.read()
+
+    def handover(self, argv: Sequence[str]) -> Handover:
+        raise NotImplementedError

@@ -1,0 +1,84 @@
+"""A real API server process per module, a fake engine per test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.unit.apiserver.fakes import Client, FakeEngine
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass
+class Server:
+    exec_root: Path
+    client: Client
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def worker(self) -> int:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return int(children.split()[0])
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("exec")
+    path, port, log = root / "docker.sock", _free_port(), root / "log"
+    command = [sys.executable, "-m", "services.apiserver.main", "--exec-root", str(root)]
+    command += ["--host", f"unix://{path}", "--host", f"tcp://127.0.0.1:{port}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stderr=output, stdout=output, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+    try:
+        client = Client(path)
+        wait_until_answers(client, log)
+        yield Server(root, client, port, process, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def wait_until_answers(client: Client, log: Path) -> None:
+    for _ in range(200):
+        try:
+            if client.request("GET", "/_ping")[0] == 200:
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"the API server does not answer: {log.read_text()}")
+
+
+@pytest.fixture
+def engine(server: Server) -> Iterator[FakeEngine]:
+    """Not started: the test registers its handlers first."""
+    fake = FakeEngine(server.exec_root)
+    try:
+        yield fake
+    finally:
+        fake.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return server.client

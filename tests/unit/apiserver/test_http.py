@@ -1,0 +1,239 @@
+"""The HTTP surface: versions, routes, errors, broken requests."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from services.protocol.errors import Conflict, NotFound, NotModified, Unavailable
+from services.protocol.verbs import Nothing
+from services.protocol.verbs import containers as verbs
+from services.protocol.verbs import networks as network_verbs
+from tests.unit.apiserver.conftest import Server
+from tests.unit.apiserver.fakes import Client, FakeEngine, read_all
+
+
+def message(client: Client, method: str, path: str, body: object = None) -> tuple[int, str]:
+    status, document, _ = client.request(method, path, body)
+    return status, document["message"]
+
+
+def test_ping_is_answered_without_an_engine_and_spelled_like_go(client: Client) -> None:
+    answer = client.raw(b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").decode()
+    head, _, body = answer.partition("\r\n\r\n")
+    lines = head.split("\r\n")
+    assert lines[0] == "HTTP/1.1 200 OK"
+    assert body == "OK"
+    for line in ("Ostype: linux", "Docker-Experimental: false", "Builder-Version: 2", "Swarm: inactive"):
+        assert line in lines
+    assert "Content-Length: 2" in lines and "Pragma: no-cache" in lines
+    assert client.request("HEAD", "/v1.24/_ping")[2].getheader("content-length") == "0"
+
+
+def test_tcp_answers_like_the_unix_socket(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        assert read_all(sock).endswith(b"OK")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/v9.99/info", 400, "client version 9.99 is too new. Maximum supported API version is 1.56"),
+        ("/v9.99/nosuch", 404, "page not found"),
+        ("/v1.50/containers/json/", 404, "page not found"),
+        ("/v1.50/", 404, "page not found"),
+        ("/containers/create", 404, "page not found"),
+    ],
+)
+def test_paths_that_are_refused(client: Client, path: str, status: int, text: str) -> None:
+    assert message(client, "GET", path) == (status, text)
+
+
+def test_old_clients_get_plain_text(client: Client) -> None:
+    status, text, response = client.request("GET", "/v1.23/info")
+    assert status == 400
+    assert text.startswith(b"client version 1.23 is too old. Minimum supported API version is 1.24, please")
+    assert response.getheader("content-type") == "text/plain; charset=utf-8"
+
+
+def test_unclean_paths_are_redirected(client: Client) -> None:
+    status, body, response = client.request("POST", "/v1.50/containers//start?t=1")
+    assert (status, body) == (301, b"")
+    assert response.getheader("location") == "/v1.50/containers/start?t=1"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD"])
+def test_other_methods_of_a_route_are_unknown(client: Client, method: str) -> None:
+    status, body, _ = client.request(method, "/v1.50/containers/json" if method != "DELETE" else "/info")
+    assert status == 404
+    assert method == "HEAD" or body["message"] == "page not found"
+
+
+def test_names_may_hold_slashes_and_spaces(client: Client, engine: FakeEngine) -> None:
+    async def inspect(args: verbs.InspectArgs, _: object) -> None:
+        raise NotFound(f"No such container: {args.ref}")
+
+    engine.on(verbs.INSPECT, inspect)
+    engine.start()
+    for path, name in (("a%2Fb", "a/b"), ("%20", " "), ("a/b", "a/b")):
+        assert message(client, "GET", f"/v1.50/containers/{path}/json") == (404, f"No such container: {name}")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NotFound("x"), 404), (Conflict("x"), 409), (Unavailable("x"), 503)]
+)
+def test_kinds_become_statuses(client: Client, engine: FakeEngine, error: Exception, status: int) -> None:
+    engine.on(verbs.START, error)
+    engine.start()
+    assert message(client, "POST", "/containers/c/start") == (status, "x")
+
+
+def test_not_modified_has_no_body(client: Client, engine: FakeEngine) -> None:
+    engine.on(verbs.START, NotModified("container already running"))
+    engine.start()
+    status, body, response = client.request("POST", "/containers/c/start")
+    assert (status, body) == (304, b"")
+    assert response.getheader("content-type") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"{bad", "invalid JSON: invalid character 'b' looking for beginning of object key string"),
+        (b"", "invalid JSON: got EOF while reading request body"),
+        (b'{"Image":', "invalid JSON: unexpected EOF"),
+        (b'{"Image":"x"} {}', "unexpected content after JSON"),
+        (b"[]", "invalid JSON: json: cannot unmarshal array into Go value of type CreateRequest"),
+        (
+            b'{"Image":5}',
+            "invalid JSON: json: cannot unmarshal number into Go struct field "
+            "CreateRequest.Image of type string",
+        ),
+        (b"{}", "config cannot be empty in order to create a container"),
+        (
+            b'{"Image":"b","HostConfig":{"PortBindings":{"x/tcp":[]}}}',
+            "invalid JSON: invalid port 'x': invalid syntax",
+        ),
+        (b'{"Image":"b","HostConfig":{"Dns":["no"]}}', 'invalid JSON: ParseAddr("no"): unable to parse IP'),
+    ],
+)
+def test_bad_bodies_are_refused_before_the_engine(
+    client: Client, engine: FakeEngine, body: bytes, text: str
+) -> None:
+    engine.on(verbs.CREATE, {"Id": "x", "Warnings": []})
+    engine.start()
+    status, document, _ = client.request(
+        "POST", "/v1.50/containers/create", body, {"Content-Type": "application/json"}
+    )
+    assert (status, document["message"]) == (400, text)
+    assert engine.calls == []
+
+
+def test_content_type_must_be_json(client: Client) -> None:
+    status, document, _ = client.request(
+        "POST", "/containers/create", b'{"Image":"x"}', {"Content-Type": "text/plain"}
+    )
+    assert status == 400
+    assert document["message"] == "unsupported Content-Type header (text/plain): must be 'application/json'"
+
+
+def test_names_of_members_match_without_case_and_null_is_absent(client: Client, engine: FakeEngine) -> None:
+    engine.on(verbs.CREATE, {"Id": "x", "Warnings": []})
+    engine.start()
+    body = {"image": "busybox", "Cmd": None, "hostconfig": {"binds": None, "NETWORKMODE": "none"}}
+    status, document, _ = client.request("POST", "/containers/create?name=ab", body)
+    assert (status, document) == (201, {"Id": "x", "Warnings": []})
+    args = engine.calls[0][1]
+    assert args.name == "ab" and args.request.image == "busybox"
+    assert args.request.host_config.network_mode == "none"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_body_cut_off_changes_nothing(client: Client, engine: FakeEngine, framing: str) -> None:
+    """What arrived is valid JSON by itself; it is not the whole body all the same."""
+    engine.on(network_verbs.CREATE, {"Id": "x", "Warning": ""})
+    engine.start()
+    head = b"POST /networks/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+    if framing == "length":
+        data = head + b'Content-Length: 100\r\n\r\n{"Name":"n"}'
+    else:
+        data = head + b'Transfer-Encoding: chunked\r\n\r\nc\r\n{"Name":"n"}\r\n'
+    assert client.raw(data, half_close=True) == b""
+    assert engine.calls == []
+
+
+def test_chunked_bodies(client: Client, engine: FakeEngine) -> None:
+    engine.on(network_verbs.CREATE, {"Id": "x", "Warning": ""})
+    engine.start()
+    answer = client.raw(
+        b"POST /networks/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+        b'Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n{"Name\r\n6\r\n":"n"}\r\n0\r\n\r\n'
+    )
+    assert answer.startswith(b"HTTP/1.1 201 Created")
+    assert engine.calls[0][1].name == "n"
+
+
+def test_a_half_closed_client_gets_its_answer(client: Client, engine: FakeEngine) -> None:
+    engine.on(verbs.START, Nothing())
+    engine.start()
+    answer = client.raw(b"POST /containers/c/start HTTP/1.1\r\nHost: d\r\n\r\n", half_close=True)
+    assert answer.startswith(b"HTTP/1.1 204 No Content")
+
+
+@pytest.mark.parametrize(
+    ("request_text", "line"),
+    [
+        (b"nonsense\r\n\r\n", b"400 Bad Request"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400 Bad Request: missing required Host header"),
+        (
+            b"GET / HTTP/1.1\r\nHost: d\r\nX: " + b"x" * 1_100_000 + b"\r\n\r\n",
+            b"431 Request Header Fields Too Large",
+        ),
+    ],
+)
+def test_broken_requests_are_answered_in_plain_text(client: Client, request_text: bytes, line: bytes) -> None:
+    with client.connect() as sock:
+        try:
+            sock.sendall(request_text)
+        except OSError:
+            pass  # refused before all was sent
+        answer = read_all(sock)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + line.partition(b":")[0])
+    assert b"Connection: close" in head
+    assert body == line
+
+
+def test_swarm_is_not_there(client: Client) -> None:
+    status, text = message(client, "GET", "/services")
+    assert status == 503 and text.startswith("This node is not a swarm manager.")
+    assert message(client, "POST", "/build") == (501, "docker build is not supported")
+
+
+def test_filters_are_checked(client: Client, engine: FakeEngine) -> None:
+    engine.on(verbs.LIST, [])
+    engine.start()
+    assert message(client, "GET", "/containers/json?filters=x") == (400, "invalid filter")
+    assert message(client, "GET", '/containers/json?filters=["a"]') == (400, "invalid filter")
+    for text in ('{"name":{"h1":true}}', '{"name":["h1"]}'):
+        assert client.request("GET", f"/containers/json?all=maybe&filters={text}")[0] == 200
+        assert engine.calls[-1][1].filters == {"name": ["h1"]} and engine.calls[-1][1].all
+
+
+def test_views_add_what_old_versions_had(client: Client, engine: FakeEngine) -> None:
+    networks = {"bridge": {"IPAddress": "172.17.0.2", "MacAddress": "02:42:ac:11:00:02"}}
+    document = {
+        "Config": {},
+        "HostConfig": {"NetworkMode": "bridge"},
+        "NetworkSettings": {"Networks": networks},
+    }
+    engine.on(verbs.INSPECT, document)
+    engine.start()
+    assert "IPAddress" not in client.request("GET", "/v1.52/containers/c/json")[1]["NetworkSettings"]
+    old = client.request("GET", "/v1.43/containers/c/json")[1]
+    assert old["NetworkSettings"]["IPAddress"] == "172.17.0.2"
+    assert old["Config"]["MacAddress"] == "02:42:ac:11:00:02"
+    assert json.dumps(old)

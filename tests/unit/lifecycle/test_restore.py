@@ -1,0 +1,218 @@
+"""The engine is gone at some point, another one starts: the records are made true."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from services.engine.containers import remove, start, transitions
+from services.engine.containers.model import ContainerMount, MountKind, Status
+from services.engine.containers.restore import restore
+from services.protocol import oci
+from services.protocol import task_pb2 as pb
+from services.protocol.api.containers import RestartPolicy
+from tests.unit.lifecycle.fakes import World, eventually, run
+
+
+@pytest.fixture(autouse=True)
+def no_documents() -> object:
+    with (
+        mock.patch.object(start, "build_spec", return_value=oci.Spec()) as patch,
+        mock.patch.object(start, "prepare_mounts", return_value=([], _nothing)),
+    ):
+        yield patch
+
+
+async def _nothing() -> None:
+    return None
+
+
+def test_running_containers_are_adopted(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        await start.start(world.services, entry)
+        pid = entry.state.pid
+        world = await world.reborn()
+        await restore(world.services)
+        assert world.entry().state.status is Status.RUNNING and world.entry().state.pid == pid
+        assert world.networks.restored == {entry.id: pid} and world.names() == []
+        world.shims.end(entry.id, 5)
+        await eventually(lambda: world.entry().state.status is Status.EXITED)
+        assert world.entry().state.exit_code == 5
+        await world.close()
+
+    run(test())
+
+
+def test_an_exit_while_nobody_looked(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        await start.start(world.services, entry)
+        world.shims.end(entry.id, 7)
+        at = world.shims.all[entry.id].exited_at
+        world = await world.reborn()
+        await restore(world.services)
+        state = world.entry().state
+        assert (state.status, state.exit_code, state.finished_at) == (Status.EXITED, 7, at)
+        assert not world.shims.all and world.names() == ["die"]
+        await world.close()
+
+    run(test())
+
+
+def test_a_start_that_was_not_recorded(tmp_path: Path) -> None:
+    async def test(exited: bool) -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        before = entry.state
+        await start.start(world.services, entry)
+        entry.state = before
+        await world.services.registry.save_state(entry)
+        if exited:
+            world.shims.end(entry.id, 2)
+        world = await world.reborn()
+        await restore(world.services)
+        state = world.entry().state
+        if exited:
+            assert (state.status, state.exit_code) == (Status.EXITED, 2)
+            assert world.names() == ["start", "die"] and not world.shims.all
+        else:
+            assert state.status is Status.RUNNING and world.names() == ["start"]
+            await world.services.shims.delete(entry.id, kill=True)
+        await remove.remove(world.services, world.entry(), force=exited) if exited else None
+        await world.close()
+
+    run(test(True))
+    (tmp_path / "engine.db").unlink()
+    (tmp_path / "containers").rename(tmp_path / "old")
+    run(test(False))
+
+
+def test_an_exit_that_was_recorded_and_not_acknowledged(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        await start.start(world.services, entry)
+        world.shims.end(entry.id, 7)
+        task = world.shims.all[entry.id]
+        ending = transitions.Ending(exit_code=7, finished_at=task.exited_at)
+        entry.state = transitions.exited(entry.state, ending)
+        await world.services.registry.save_state(entry)
+        world = await world.reborn()
+        await restore(world.services)
+        assert world.names() == [] and not world.shims.all
+        assert world.entry().state.exit_code == 7
+        await world.close()
+
+    run(test())
+
+
+def test_after_a_reboot(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        plain = await world.container("plain")
+        always = await world.container("always", restart_policy=RestartPolicy(name="always"))
+        rm = await world.container("rm", auto_remove=True)
+        for entry in (plain, always, rm):
+            await start.start(world.services, entry)
+        world.shims.all.clear()
+        world = await world.reborn()
+        await restore(world.services)
+        assert world.entry("plain").state.exit_code == 255
+        await eventually(lambda: world.entry("always").state.status is Status.RUNNING)
+        assert world.services.registry.find(rm.id) is None
+        await world.close()
+
+    run(test())
+
+
+def test_tasks_and_directories_of_nobody_go(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        stray = world.services.container_dir("f" * 64)
+        stray.mkdir()
+        world.shims.all["f" * 64] = pb.StateResponse(id="f" * 64, status=pb.RUNNING, pid=3)
+        await restore(world.services)
+        assert not world.shims.all and not stray.exists()
+        assert world.layers.swept == {entry.id} and world.services.container_dir(entry.id).exists()
+        await world.close()
+
+    run(test())
+
+
+def test_an_interrupted_removal_is_finished(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        entry.definition.mounts = [ContainerMount(kind=MountKind.VOLUME, destination="/v", name="v")]
+        await world.services.registry.save_definition(entry)
+        entry.state = transitions.removing(entry.state)
+        await world.services.registry.save_state(entry)
+        world = await world.reborn()
+        world.volumes.anonymous = {"v"}
+        await restore(world.services)
+        assert len(world.services.registry) == 0 and world.volumes.removed == ["v"]
+        await world.close()
+
+    run(test())
+
+
+def test_a_start_cut_short_goes_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        await world.shims.start_shim(pb.StartShimRequest(id=entry.id))
+        await world.shims.create(pb.CreateTaskRequest(id=entry.id))
+        pid = world.shims.all[entry.id].pid
+        world = await world.reborn()
+        await restore(world.services)
+        await start.start(world.services, world.entry())
+        assert world.entry().state.pid == pid
+        await world.close()
+
+    run(test())
+
+
+def test_a_start_cut_short_is_deleted_when_nobody_asks_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        await world.shims.start_shim(pb.StartShimRequest(id=entry.id))
+        await world.shims.create(pb.CreateTaskRequest(id=entry.id))
+        with mock.patch("services.engine.containers.restore.CUT_SHORT", 0.01):
+            await restore(world.services)
+            await eventually(lambda: not world.shims.all)
+        await asyncio.sleep(0)
+        await world.close()
+
+    run(test())
+
+
+def test_policies_are_applied_once_per_daemon(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container(restart_policy=RestartPolicy(name="always"))
+        entry.state = transitions.exited(
+            transitions.running(entry.state, pid=1, started_at=1, health=None),
+            transitions.Ending(exit_code=0, finished_at=2),
+        )
+        await world.services.registry.save_state(entry)
+        world = await world.reborn()
+        with mock.patch("services.engine.containers.policies._daemon", return_value="1 2 boot"):
+            (world.services.exec_root.root / "policies.applied").write_text("1 2 boot")
+            await restore(world.services)
+            await asyncio.sleep(0.05)
+            assert world.entry().state.status is Status.EXITED
+        world = await world.reborn()
+        with mock.patch("services.engine.containers.policies._daemon", return_value="9 9 boot"):
+            await restore(world.services)
+            await eventually(lambda: world.entry().state.status is Status.RUNNING)
+        await world.close()
+
+    run(test())
