@@ -35,6 +35,13 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, tuple[tuple[s
     return _CODES[GRPC_CODES[failure.kind]], failure.message, tuple(trailers)
 
 
+def is_lost(error: grpc.aio.AioRpcError) -> bool:
+    """The connection broke: nobody knows whether the call was carried out."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and _KIND not in dict(
+        cast("Any", error.trailing_metadata()) or ()
+    )
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError) -> WharfError:
     """The error that was raised on the other side; a broken connection is ``Unavailable``."""
     trailers: dict[str, Any] = dict(cast("Any", error.trailing_metadata()) or ())

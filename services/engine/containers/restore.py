@@ -36,7 +36,7 @@ from services.protocol.errors import NotFound
 log = logging.getLogger(__name__)
 
 #: Seconds that the rest of a start waits for the request to come again.
-CUT_SHORT = 20.0
+CUT_SHORT = 5.0
 
 _LIVE = (pb.RUNNING, pb.PAUSED)
 

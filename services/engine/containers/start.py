@@ -32,7 +32,7 @@ from services.engine.contracts import Sandbox
 from services.engine.scopes import Undo
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import Conflict, NotFound, SystemError_, WharfError
+from services.protocol.errors import Conflict, NotFound, SystemError_, Unavailable, WharfError
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -89,7 +89,7 @@ async def _run(services: Services, entry: Entry) -> None:
         network = None
         if has_sandbox(entry):
             network = await services.networks.attach(entry.id, pid)
-        started = await services.shims.start(pb.StartRequest(id=entry.id, network=network))
+        started = await _start_task(services, pb.StartRequest(id=entry.id, network=network))
         entry.state = transitions.running(
             entry.state,
             pid=started.pid or pid,
@@ -155,14 +155,32 @@ async def _drop_task(services: Services, entry: Entry) -> None:
 
 
 async def _create_task(services: Services, request: pb.CreateTaskRequest) -> int:
-    """Pid of the created init; also of one that a restarted engine left behind half-way."""
+    """Pid of the created init.
+
+    It may be there already: a restarted engine goes on with what it left half-way, and a task
+    service that went away may have passed the call on before it could answer.
+    """
     try:
         return (await services.shims.create(request)).pid
-    except Conflict:
+    except (Conflict, Unavailable) as error:
         task = await services.shims.state(request.id)
+        if task.status == pb.CREATED:
+            return task.pid
+        if task.status != pb.PREPARED or isinstance(error, Conflict):
+            raise
+        return (await services.shims.create(request)).pid
+
+
+async def _start_task(services: Services, request: pb.StartRequest) -> pb.StartResponse:
+    try:
+        return await services.shims.start(request)
+    except Unavailable:
+        task = await services.shims.state(request.id)
+        if task.started_at:
+            return pb.StartResponse(pid=task.pid, started_at=task.started_at)
         if task.status != pb.CREATED:
             raise
-        return task.pid
+        return await services.shims.start(request)
 
 
 async def _both(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:

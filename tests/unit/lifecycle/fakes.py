@@ -32,7 +32,6 @@ class FakeShims(Shims):
 
     def __init__(self, exec_root: ExecRoot) -> None:
         self._exec_root = exec_root
-        self.last_event = 0
         self.all: dict[str, pb.StateResponse] = {}
         self.failing: dict[str, WharfError] = {}
         self.signals: list[tuple[str, int]] = []
