@@ -146,8 +146,16 @@ def _define(
         chain_id=image.chain_id if image else "",
         driver=services.layers.driver_name,
         endpoints=endpoints,
+        log_path=_log_path(services, container_id, host),
         app_armor_profile=options.apparmor,
     )
+
+
+def _log_path(services: Services, container_id: str, host: HostConfig) -> str:
+    """Docker's path, where other programs look for it; other drivers keep theirs to themselves."""
+    if host.log_config is None or host.log_config.type_ != "json-file":
+        return ""
+    return str(services.container_dir(container_id) / f"{container_id}-json.log")
 
 
 async def _acquire(services: Services, entry: Entry, undo: Undo, *, old_read_only: bool) -> None:

@@ -78,6 +78,12 @@ class Registry:
         at = bisect.bisect_left(self._ids, prefix)
         return at < len(self._ids) and self._ids[at].startswith(prefix)
 
+    def is_unambiguous(self, prefix: str) -> bool:
+        """Exactly one container's id starts with *prefix*."""
+        at = bisect.bisect_left(self._ids, prefix)
+        following = self._ids[at : at + 2]
+        return len([one for one in following if one.startswith(prefix)]) == 1
+
     def reserve_name(self, name: str, container_id: str) -> None:
         """Atomic; raises ``Conflict`` with Docker's text when another container has it."""
         owner = self._names.setdefault(name, container_id)

@@ -1,0 +1,45 @@
+"""``docker rename``."""
+
+from __future__ import annotations
+
+from services.engine.containers.announce import announce
+from services.engine.containers.model import Entry, Status
+from services.engine.containers.names import check_name
+from services.engine.containers.services import Services
+from services.engine.scopes import Undo
+from services.protocol.errors import Conflict, InvalidParameter
+from services.protocol.verbs.containers import RenameArgs
+
+
+async def rename(services: Services, args: RenameArgs) -> None:
+    """Raises ``NotFound``, ``InvalidParameter`` and ``Conflict`` with Docker's texts."""
+    if not args.ref or not args.name:
+        raise InvalidParameter("Neither old nor new names may be empty")
+    entry = services.registry.get(args.ref)
+    async with entry.runtime.lock:
+        await _rename(services, entry, args.name.removeprefix("/"))
+
+
+async def _rename(services: Services, entry: Entry, new: str) -> None:
+    old = entry.definition.name
+    if new == old:
+        raise InvalidParameter("Renaming a container with the same name as its current name")
+    if entry.state.status in (Status.REMOVING, Status.DEAD):
+        raise Conflict("container is marked for removal and cannot be renamed")
+    try:
+        check_name(new, shown="/" + new)
+        services.registry.reserve_name(new, entry.id)
+    except (InvalidParameter, Conflict) as error:
+        raise type(error)(f"Error when allocating new name: {error}") from error
+
+    async def back() -> None:
+        entry.definition.name = old
+        services.registry.release_name(new, entry.id)
+
+    async with Undo() as undo:
+        undo.push(back)
+        entry.definition.name = new
+        await services.registry.save_definition(entry)
+        undo.keep()
+    services.registry.release_name(old, entry.id)
+    announce(services, entry, "rename", oldName="/" + old)
