@@ -1,0 +1,327 @@
+"""The container: its init, its execs, and what may be done with them when.
+
+States: prepared -> created -> running <-> paused -> stopped. Methods are those of ``task.proto``;
+``methods`` maps their names. Each gets its request and a ``reply`` to be called once, now or later.
+
+The exit of init, in this order: reaped; output read to its end and logged; recorded on disk; event.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from services.containerd_shim import state
+from services.containerd_shim.logdrivers.sink import LogSink
+from services.containerd_shim.loop import IN, Loop
+from services.containerd_shim.runtime.container import Container, Started, Stdio
+from services.containerd_shim.shim.events import EventLog
+from services.containerd_shim.shim.process import Process
+from services.containerd_shim.stdio.follow import LogHub
+from services.protocol import oci
+from services.protocol import task_pb2 as pb
+from services.protocol.errors import Conflict, NotFound, WharfError
+
+#: Exit status of what could not be executed for a reason that has no code of its own.
+START_FAILED = 128
+#: Seconds that the exit of an exec is kept when nobody deletes it.
+EXEC_KEPT = 300.0
+
+
+class Task:
+    """``on_deleted`` is called when nothing is left of the container."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        request: pb.StartShimRequest,
+        directory: Path,
+        sink: LogSink | None,
+        on_deleted: Callable[[], None],
+    ) -> None:
+        self.loop = loop
+        self.id = request.id
+        self.directory = directory
+        self.events = EventLog(request.id)
+        self.hub = LogHub(loop, sink) if sink is not None else None
+        self.init = Process(
+            loop,
+            "",
+            terminal=request.terminal,
+            open_stdin=request.open_stdin,
+            once=request.stdin_once,
+            sink=sink,
+        )
+        self.execs: dict[str, Process] = {}
+        self.container: Container | None = None
+        self._sink = sink
+        self._on_deleted = on_deleted
+        self._pids: dict[int, Process] = {}
+        self._start_failed = False
+        self._oom_fd = -1
+        self._record = state.ShimRecord(
+            id=request.id, shim_pid=os.getpid(), shim_start=state.start_time(os.getpid())
+        )
+        self._save()
+
+    def _save(self) -> None:
+        state.save(self.directory, self._record)
+
+    def process(self, exec_id: str) -> Process:
+        """Init or an exec; raises :class:`NotFound`."""
+        if not exec_id:
+            return self.init
+        if exec_id not in self.execs:
+            raise NotFound(f"exec {exec_id} of container {self.id} not found")
+        return self.execs[exec_id]
+
+    def live_container(self) -> Container:
+        """The container while its init lives; raises :class:`Conflict`."""
+        if self.container is None or self.init.status not in (pb.CREATED, pb.RUNNING, pb.PAUSED):
+            raise Conflict(f"container {self.id} is not running")
+        return self.container
+
+    # Init: create, start, exit.
+
+    def create(self, request: pb.CreateTaskRequest) -> int:
+        """Make the container; its init waits for :meth:`start`. Returns the pid of init."""
+        if self.init.status != pb.PREPARED or self.container is not None:
+            raise Conflict(f"task {self.id} already exists")
+        bundle = Path(request.bundle)
+        spec = msgspec.json.decode((bundle / "config.json").read_bytes(), type=oci.Spec)
+        if spec.process is not None and spec.process.oom_score_adj is None:
+            spec.process.oom_score_adj = 0  # the shim's own must not be inherited
+        container = Container(self.id, bundle, spec)
+        size = (request.console_height, request.console_width)
+        size_or_none = size if all(size) else None
+
+        def start(stdio: Stdio) -> Started:
+            return container.create(
+                stdio, rootfs=list(request.rootfs), user=request.user, console_size=size_or_none
+            )
+
+        try:
+            self.init.launch(start)
+        except BaseException:
+            container.destroy()
+            raise
+        self.container = container
+        self.init.status = pb.CREATED
+        self._pids[self.init.pid] = self.init
+        self._watch_oom(container)
+        self._record.bundle = request.bundle
+        self._record.status = "created"
+        self._record.pid, self._record.pid_start = self.init.pid, state.start_time(self.init.pid)
+        self._save()
+        return self.init.pid
+
+    def start(self, request: pb.StartRequest) -> Process:
+        """Execute init's program, or an exec whose output nobody wants."""
+        if request.exec_id:
+            process = self.process(request.exec_id)
+            self.start_exec(process, silent=True)
+            return process
+        container = self.live_container()
+        if self.init.status != pb.CREATED:
+            raise Conflict(f"container {self.id} is already started")
+        try:
+            container.start(request.network)
+        except WharfError as error:
+            # Whoever asked is told; what is left of the process dies without an event of its own.
+            self._start_failed = True
+            self._record.exit_status = error.exit_code or START_FAILED
+            container.kill(signal.SIGKILL, True)
+            raise
+        self.init.running()
+        self._record.status, self._record.started_at = "running", self.init.started_at
+        self._save()
+        self.events.publish(start=pb.TaskStart(pid=self.init.pid))
+        return self.init
+
+    def _watch_oom(self, container: Container) -> None:
+        fd = container.oom_event_fd()
+        if fd is not None:
+            self._oom_fd = fd
+            self.loop.add(fd, IN, self._oom)
+
+    def _oom(self, _: int) -> None:
+        try:
+            os.read(self._oom_fd, 8)
+        except BlockingIOError:
+            return
+        if self.init.status in (pb.RUNNING, pb.PAUSED) and not self._reaped:
+            self.init.oom_killed = True
+            self.events.publish(oom=pb.TaskOOM())
+
+    @property
+    def _reaped(self) -> bool:
+        return self.init.exited_at != 0
+
+    def child_exited(self, pid: int, code: int) -> None:
+        """A child of the shim was reaped; most are the container's, some are the shim's own."""
+        process = self._pids.pop(pid, None)
+        if process is None:
+            return
+        if process is self.init:
+            self._check_oom()
+            if self._start_failed:
+                code = self._record.exit_status
+            process.exited(code, self._init_drained)
+        else:
+            process.exited(code, lambda: self._exec_stopped(process))
+
+    def _check_oom(self) -> None:
+        """The kernel's count tells even when its notice has not been read yet."""
+        if self.container is None or self.init.oom_killed:
+            return
+        try:
+            killed = self.container.oom_kills() > 0
+        except OSError:
+            return
+        if killed:
+            self.init.oom_killed = True
+            self.events.publish(oom=pb.TaskOOM())
+
+    def _init_drained(self) -> None:
+        if self.hub is not None:
+            self.hub.sink.flush()
+            self.hub.end()
+        if self._sink is not None:
+            self._sink.close()
+        init, record = self.init, self._record
+        record.status = "stopped"
+        record.exit_status, record.exited_at = init.exit_status, init.exited_at
+        record.oom_killed = init.oom_killed
+        self._save()
+        if not self._start_failed:
+            self.events.publish(exit=_exit_of(init))
+        init.stopped()
+
+    # Execs.
+
+    def add_exec(self, request: pb.ExecProcessRequest) -> None:
+        """Register an exec; it runs when it is started or attached to."""
+        container = self.live_container()
+        if self.init.status == pb.CREATED:
+            raise Conflict(f"container {self.id} is not running")
+        if request.exec_id in self.execs:
+            raise Conflict(f"exec {request.exec_id} already exists")
+        document = msgspec.json.decode(request.process, type=oci.Process)
+        if document.oom_score_adj is None:
+            document.oom_score_adj = 0
+        process = Process(
+            self.loop,
+            request.exec_id,
+            terminal=request.terminal,
+            open_stdin=request.open_stdin,
+            once=True,
+            sink=None,
+        )
+        size = (request.console_height, request.console_width)
+        process.console_size = size if all(size) else None
+        process.begin = lambda stdio: container.exec(
+            document, stdio, user=request.user, console_size=process.console_size
+        )
+        self.execs[request.exec_id] = process
+
+    def start_exec(self, process: Process, *, silent: bool = False) -> None:
+        """Execute a registered exec; a failure counts as its end, and is raised."""
+        if process.status != pb.PREPARED or process.begin is None:
+            raise Conflict(f"exec {process.exec_id} is already running")
+        if self.init.status != pb.RUNNING:
+            raise Conflict(f"container {self.id} is not running")
+        begin, process.begin = process.begin, None
+        try:
+            process.launch(begin, silent=silent)
+        except Exception as error:
+            code = error.exit_code if isinstance(error, WharfError) else None
+            process.start_error = error
+            process.exited(code or START_FAILED, lambda: self._exec_stopped(process))
+            raise
+        self._pids[process.pid] = process
+        process.running()
+        self.events.publish(exec_started=pb.TaskExecStarted(exec_id=process.exec_id, pid=process.pid))
+
+    def _exec_stopped(self, process: Process) -> None:
+        self.events.publish(exit=_exit_of(process))
+        if process.start_error is not None:
+            process.streams.write_error(str(process.start_error))
+        process.stopped()
+        self.loop.later(EXEC_KEPT, lambda: self.forget_exec(process))
+
+    def forget_exec(self, process: Process) -> None:
+        if self.execs.get(process.exec_id) is process:
+            del self.execs[process.exec_id]
+            self.events.forget_exec(process.exec_id)
+
+    # The end.
+
+    def delete(self, request: pb.DeleteRequest, reply: Callable[[pb.DeleteResponse], None]) -> None:
+        """Of a stopped process; with ``kill`` it is killed first and the answer comes later."""
+        process = self.process(request.exec_id)
+        if process.status in (pb.PREPARED, pb.STOPPED):
+            self._delete(process, reply)
+        elif request.kill:
+            process.waiters.append(lambda process: self._delete(process, reply))
+            self.kill(process, signal.SIGKILL, every=process is self.init)
+        else:
+            raise Conflict(f"cannot delete a running process of container {self.id}")
+
+    def kill(self, process: Process, number: int, *, every: bool) -> None:
+        """Send a signal; a paused container is resumed if the signal is to kill it."""
+        if process.pidfd < 0 or process.exited_at:
+            raise NotFound(f"process of container {self.id} already finished")
+        if process is not self.init:
+            signal.pidfd_send_signal(process.pidfd, number)
+            return
+        self.live_container().kill(number, every)
+        if number == signal.SIGKILL and self.init.status == pb.PAUSED:
+            self.set_paused(False)
+
+    def set_paused(self, paused: bool) -> None:
+        container = self.live_container()
+        if paused and self.init.status != pb.RUNNING:
+            raise Conflict(f"container {self.id} is not running")
+        if not paused and self.init.status != pb.PAUSED:
+            raise Conflict(f"container {self.id} is not paused")
+        if paused:
+            container.pause()
+        else:
+            container.resume()
+        self.init.status = pb.PAUSED if paused else pb.RUNNING
+
+    def _delete(self, process: Process, reply: Callable[[pb.DeleteResponse], None]) -> None:
+        response = pb.DeleteResponse(
+            pid=process.pid, exit_status=process.exit_status, exited_at=process.exited_at
+        )
+        if process is not self.init:
+            self.forget_exec(process)
+            reply(response)
+            return
+        if self._oom_fd >= 0:
+            self.loop.remove(self._oom_fd)
+            os.close(self._oom_fd)
+            self._oom_fd = -1
+        if self.container is not None:
+            self.container.destroy()
+        if self.hub is not None:
+            self.hub.end()
+        self.init.streams.end_clients()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        reply(response)
+        self._on_deleted()
+
+
+def _exit_of(process: Process) -> pb.TaskExit:
+    return pb.TaskExit(
+        exec_id=process.exec_id,
+        pid=process.pid,
+        exit_status=process.exit_status,
+        exited_at=process.exited_at,
+        oom_killed=process.oom_killed,
+    )
