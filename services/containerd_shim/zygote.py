@@ -36,11 +36,22 @@ from services.protocol.helpers import HelperRequest
 
 #: Docker's default set, for which the default seccomp filter is compiled ahead.
 DEFAULT_CAPABILITIES = frozenset(
-    f"CAP_{name}"
-    for name in (
-        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW "
-        "SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
-    ).split()
+    {
+        "CAP_AUDIT_WRITE",
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_NET_RAW",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    }
 )
 
 _decode_service = msgspec.msgpack.Decoder(ToZygote).decode

@@ -101,7 +101,8 @@ def test_init_ends_as_its_program(program: str, status: int) -> None:
 
 
 def test_init_passes_signals_on_and_reaps(tmp_path: Path) -> None:
-    script = f"trap 'echo term > {tmp_path}/got; exit 9' TERM; touch {tmp_path}/up; while :; do sleep 0.01; done"
+    trap = f"trap 'echo term > {tmp_path}/got; exit 9' TERM"
+    script = f"{trap}; touch {tmp_path}/up; while :; do sleep 0.01; done"
     process = command("docker-init", "-s", "--", "sh", "-c", script).start()
     while not (tmp_path / "up").exists():
         assert process.poll() is None

@@ -10,7 +10,13 @@ from services.protocol.errors import InvalidParameter
 
 @pytest.mark.parametrize(
     ("text", "keys"),
-    [("", DEFAULT), ("ctrl-p,ctrl-q", b"\x10\x11"), ("a", b"a"), ("ctrl-@,x", b"\0x"), ("ctrl-],ctrl-_", b"\x1d\x1f")],
+    [
+        ("", DEFAULT),
+        ("ctrl-p,ctrl-q", b"\x10\x11"),
+        ("a", b"a"),
+        ("ctrl-@,x", b"\0x"),
+        ("ctrl-],ctrl-_", b"\x1d\x1f"),
+    ],
 )
 def test_parse(text: str, keys: bytes) -> None:
     assert parse(text) == keys
