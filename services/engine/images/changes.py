@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -14,7 +13,7 @@ from services.engine.images.timestamps import parse_duration
 from services.protocol.api.containers import Config, HealthConfig
 from services.protocol.errors import InvalidParameter
 
-_VARIABLE = re.compile(r"\\\$|\$(\w+)|\$\{(\w+)\}")
+_VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 
 
 def apply_changes(config: Config, changes: Sequence[str]) -> None:
@@ -53,20 +52,61 @@ def _command(config: Config, text: str) -> list[str]:
 
 
 def _expand(config: Config, text: str) -> str:
-    values = dict(item.partition("=")[::2] for item in config.env or [])
+    """*text* as one word: variables replaced, quotes and escapes taken away."""
+    return "".join(_scan(text, _environment(config), split=False))
 
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        return "$" if name is None else values.get(name, "")
 
-    return _VARIABLE.sub(value, text)
+def _environment(config: Config) -> dict[str, str]:
+    return dict(item.partition("=")[::2] for item in config.env or [])
 
 
 def _words(config: Config, text: str, name: str) -> list[str]:
     try:
-        return shlex.split(_expand(config, text))
+        return _scan(text, _environment(config), split=True)
     except ValueError as error:
         raise InvalidParameter(f"{name}: {error}") from error
+
+
+def _scan(text: str, env: dict[str, str], *, split: bool) -> list[str]:
+    """Words of *text*: split first, then expanded, so that a value never becomes two words."""
+    words, word, begun, at = [], "", False, 0
+    while at < len(text):
+        char = text[at]
+        if split and char.isspace():
+            if begun:
+                words.append(word)
+            word, begun, at = "", False, at + 1
+            continue
+        begun = True
+        part, at = _part(text, at, env)
+        word += part
+    return [*words, word] if begun else words
+
+
+def _part(text: str, at: int, env: dict[str, str]) -> tuple[str, int]:
+    """One character, escape, variable or quoted string at *at*, and where it ends."""
+    char = text[at]
+    if char == "'":
+        end = text.find("'", at + 1)
+        if end < 0:
+            raise ValueError("unexpected end of statement while looking for matching single-quote")
+        return text[at + 1 : end], end + 1
+    if char == '"':
+        out, at = "", at + 1
+        while at < len(text) and text[at] != '"':
+            if text[at] == "\\" and text[at + 1 : at + 2] not in ('"', "$", "\\"):
+                out, at = out + "\\", at + 1
+                continue
+            part, at = (text[at], at + 1) if text[at] == "'" else _part(text, at, env)
+            out += part
+        if at >= len(text):
+            raise ValueError("unexpected end of statement while looking for matching double-quote")
+        return out, at + 1
+    if char == "\\" and at + 1 < len(text):
+        return text[at + 1], at + 2
+    if char == "$" and (match := _VARIABLE.match(text, at)) is not None:
+        return env.get(match[1] or match[2], ""), match.end()
+    return char, at + 1
 
 
 def _pairs(config: Config, text: str, name: str) -> list[tuple[str, str]]:
