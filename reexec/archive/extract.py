@@ -13,10 +13,9 @@ import shutil
 import stat
 import tarfile
 from dataclasses import dataclass, field
-from typing import IO
 
 from reexec.archive.streams import BLOCK, CutOff, Source
-from reexec.archive.tarfmt import atime_ns, members, mtime_ns, xattrs
+from reexec.archive.tarfmt import Data, atime_ns, members, mtime_ns, xattrs
 from services.protocol.errors import InvalidParameter
 
 WHITEOUT = ".wh."
@@ -131,7 +130,7 @@ class Extractor:
             if entry.path not in self._made:
                 self._remove_unmade(entry.path)
 
-    def _entry(self, info: tarfile.TarInfo, reader: IO[bytes] | None, path: str, directory: str) -> None:
+    def _entry(self, info: tarfile.TarInfo, reader: Data | None, path: str, directory: str) -> None:
         if path != directory:
             self._make_room(info, path)
         self._made.add(path)
@@ -170,7 +169,7 @@ class Extractor:
             _remove(path)
 
     @staticmethod
-    def _file(info: tarfile.TarInfo, reader: IO[bytes], path: str) -> None:
+    def _file(info: tarfile.TarInfo, reader: Data, path: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             left = info.size

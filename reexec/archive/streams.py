@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import IO, Protocol, cast
 
-from services.protocol.errors import InvalidParameter, SystemError_
+from services.protocol.errors import SystemError_, WharfError
 
 #: Bytes of one read.
 BLOCK = 1 << 20
@@ -115,12 +115,42 @@ def _xz(raw: _Ahead) -> Source:
     return lzma.LZMAFile(cast(IO[bytes], raw))
 
 
-def _zstd(raw: _Ahead) -> Source:
-    import zstandard
+class _Zstd:
+    """Frames one after the other; the library's own reader takes a cut off frame for the end."""
 
-    return cast(
-        Source, zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], raw), read_across_frames=True)
-    )
+    def __init__(self, raw: _Ahead) -> None:
+        import zstandard
+
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._raw = raw
+        self._ready = bytearray()
+        self._ended = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        while not self._ended and (size < 0 or len(self._ready) < size):
+            self._more()
+        data = bytes(self._ready if size < 0 else self._ready[:size])
+        del self._ready[: len(data)]
+        return data
+
+    def _more(self) -> None:
+        data = self._raw.read(BLOCK // 8)
+        if not data:
+            if self._frame is not None:
+                raise CutOff
+            self._ended = True
+        while data:
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            self._ready += self._frame.decompress(data)
+            data = b""
+            if self._frame.eof:
+                data, self._frame = self._frame.unused_data, None
+
+
+def _zstd(raw: _Ahead) -> Source:
+    return _Zstd(raw)
 
 
 _MAGIC: tuple[tuple[bytes, Callable[[_Ahead], Source]], ...] = (
@@ -142,7 +172,7 @@ class _Checked:
             return self._source.read(size)
         except EOFError as error:
             raise CutOff from error
-        except (SystemError_, InvalidParameter):
+        except WharfError:
             raise
         except OSError as error:
             if error.errno is not None:

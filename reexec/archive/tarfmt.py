@@ -42,7 +42,21 @@ class _StrictInfo(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
 
 
-def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+class Data:
+    """The content of a file of the archive."""
+
+    def __init__(self, reader: IO[bytes]) -> None:
+        self._reader = reader
+
+    def read(self, size: int) -> bytes:
+        """At most *size* bytes; raises :class:`SystemError_` when the archive is cut off."""
+        try:
+            return self._reader.read(size)
+        except tarfile.TarError as error:
+            raise _failure(error) from error
+
+
+def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, Data | None]]:
     """Headers of a tar stream in order, each with the reader of its data (regular files only).
 
     The data must be read before the next header is asked for. Understands PAX, GNU long names and
@@ -60,7 +74,8 @@ def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]
         while (info := tar.next()) is not None:
             # TarFile keeps every header for random access; this is one pass.
             tar.members.clear()  # type: ignore[attr-defined]
-            yield info, tar.extractfile(info) if info.isreg() else None
+            reader = tar.extractfile(info) if info.isreg() else None
+            yield info, Data(reader) if reader is not None else None
     except tarfile.TarError as error:
         raise _failure(error) from error
     except OverflowError as error:

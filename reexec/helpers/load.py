@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import IO
 
 import msgspec
 
 from reexec.archive.streams import BLOCK, CutOff, FdSource, decompressed
-from reexec.archive.tarfmt import members
+from reexec.archive.tarfmt import Data, members
 from reexec.call import Call
 from reexec.registry import register
 from services.protocol.errors import InvalidParameter
@@ -81,7 +80,7 @@ def _follow(name: str, links: dict[str, str], files: dict[str, int]) -> int | No
     return None
 
 
-def _copy(reader: IO[bytes], size: int, path: str) -> None:
+def _copy(reader: Data, size: int, path: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         left = size
