@@ -7,16 +7,21 @@ as long as the daemon runs, beside the worker that does the work.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from services.apiserver import listeners
 
 log = logging.getLogger(__name__)
+
+#: Seconds that the daemon's settings may take to be written.
+SETTINGS_TIMEOUT = 30.0
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -30,12 +35,21 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def read_settings(exec_root: Path) -> dict[str, Any]:
-    """``services.protocol.settings.Settings`` as a plain dict; empty when started by hand."""
-    try:
-        found: dict[str, Any] = json.loads((exec_root / "settings.json").read_bytes())
-        return found
-    except FileNotFoundError:
-        return {}
+    """What ``services.protocol.settings.load`` returns, as a plain dict: see the module's text.
+
+    Under supervisord the settings are those that name it; others are of a daemon that is gone.
+    """
+    supervised = bool(os.environ.get("SUPERVISOR_ENABLED"))
+    deadline = time.monotonic() + SETTINGS_TIMEOUT
+    while True:
+        found: dict[str, Any] = {}
+        with contextlib.suppress(FileNotFoundError):
+            found = json.loads((exec_root / "settings.json").read_bytes())
+        if not supervised or found.get("supervisor") == os.getppid():
+            return found
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no settings at {exec_root} within {SETTINGS_TIMEOUT:g} s")
+        time.sleep(0.02)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -56,13 +56,14 @@ def _attach(entry: Entry, args: AttachArgs) -> Attach:
         stdout=args.stdout,
         stderr=args.stderr,
         logs=args.logs,
-        multiplexed=not config.tty,
+        multiplexed=args.multiplexed and not config.tty,
         detach_keys=args.detach_keys,
     )
 
 
 def _all_logs(entry: Entry, args: AttachArgs) -> ReadLogs:
-    return ReadLogs(stdout=args.stdout, stderr=args.stderr, multiplexed=not entry.definition.config.tty)
+    multiplexed = args.multiplexed and not entry.definition.config.tty
+    return ReadLogs(stdout=args.stdout, stderr=args.stderr, multiplexed=multiplexed)
 
 
 async def logs(services: Services, args: LogsArgs) -> Stream:
