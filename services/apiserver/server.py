@@ -71,7 +71,6 @@ class Application(BaseApplication):  # type: ignore[misc]
             "loglevel": self._log_level,
             "errorlog": "-",
             "proc_name": TITLE,
-            "when_ready": lambda _: setproctitle.setproctitle(TITLE),
             "pre_fork": _before_fork,
             "post_fork": _in_worker,
             "control_socket_disable": True,
@@ -90,6 +89,7 @@ class Application(BaseApplication):  # type: ignore[misc]
 
 def _before_fork(arbiter: Any, worker: Any) -> None:
     """What is there now stays: keep the collector from writing to pages shared with the worker."""
+    setproctitle.setproctitle(TITLE)  # here, because gunicorn sets its own after its other hooks
     gc.collect()
     gc.freeze()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -39,9 +40,8 @@ def _free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    root = tmp_path_factory.mktemp("exec")
+@contextlib.contextmanager
+def start_server(root: Path) -> Iterator[Server]:
     path, port, log = root / "docker.sock", _free_port(), root / "log"
     command = [sys.executable, "-m", "services.apiserver.main", "--exec-root", str(root)]
     command += ["--host", f"unix://{path}", "--host", f"tcp://127.0.0.1:{port}"]
@@ -56,7 +56,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
-    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with start_server(tmp_path_factory.mktemp("exec")) as running:
+        yield running
+    assert "Traceback" not in running.log.read_text(), running.log.read_text()
 
 
 def wait_until_answers(client: Client, log: Path) -> None:
