@@ -145,6 +145,11 @@ class Links:
     def remove_address(self, index: int, address: Interface) -> None:
         self._socket.transact([_address(RTM_DELADDR, index, address, flags=0)])
 
+    def set_master(self, name: str, bridge: int) -> None:
+        """*name* becomes a port of the bridge with this index."""
+        payload = _ifinfo() + text(IFLA_IFNAME, name) + u32(IFLA_MASTER, bridge)
+        self._socket.request(Message(RTM_NEWLINK, 0, payload))
+
     def set_up(self, index: int) -> None:
         self._socket.request(Message(RTM_NEWLINK, 0, _ifinfo(index, _IFF_UP, _IFF_UP)))
 

@@ -48,8 +48,21 @@ async def restore(
             if network.interface == "" or network.name == "bridge":
                 raise
             log.error("network %s could not be restored: %s", network.name, error)
+    await kernel.run(_reconnect, kernel, registry, kept)
     known = {endpoint.host_interface for record in kept for endpoint in record.endpoints}
     kernel.remove_links(_orphans(await kernel.run(kernel.links.links), bridges, known))
+
+
+def _reconnect(kernel: Kernel, registry: Registry, kept: list[SandboxRecord]) -> None:
+    """In the network thread: ports of a bridge that was removed are ports of the new one."""
+    links = {link.name: link for link in kernel.links.links()}
+    for record in kept:
+        for endpoint in record.endpoints:
+            network = registry.get(endpoint.network_id)
+            link = links.get(endpoint.host_interface)
+            bridge = links.get(network.interface) if network else None
+            if link is not None and bridge is not None and link.master != bridge.index:
+                kernel.links.set_master(link.name, bridge.index)
 
 
 def _keep(record: SandboxRecord, registry: Registry, ports: HostPorts) -> None:
