@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from msgspec import UNSET
-
 from services.engine.containers.model import Entry
-from services.protocol.api.containers import WaitError, WaitReply
+from services.protocol.api.containers import WaitReply
 
 #: Containers remembered.
 _REMEMBERED = 1024
 
 
 def wait_reply(entry: Entry) -> WaitReply:
-    """How *entry* ended, as ``wait`` says it."""
-    state = entry.state
-    return WaitReply(
-        status_code=state.exit_code, error=WaitError(message=state.error) if state.error else UNSET
-    )
+    """How *entry* ended, as ``wait`` says it; a failed start is told to who asked for it, not here."""
+    return WaitReply(status_code=entry.state.exit_code)
 
 
 class Removed:

@@ -135,6 +135,7 @@ def _record(entry: Entry, sandbox: Sandbox) -> None:
 
 def _create_request(services: Services, entry: Entry, spec: oci.Spec) -> pb.CreateTaskRequest:
     bundle = services.exec_root.shim_dir(entry.id)
+    (bundle / "rootfs").mkdir(mode=0o700, exist_ok=True)  # where the runtime mounts the root
     temporary = bundle / "config.json.new"
     temporary.write_bytes(msgspec.json.encode(spec))
     os.replace(temporary, bundle / "config.json")
