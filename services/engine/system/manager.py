@@ -14,6 +14,7 @@ from services.engine.containers.model import Status
 from services.engine.containers.services import Services
 from services.engine.rpc import Context, Router
 from services.engine.system import host
+from services.engine.system.disk_usage import disk_usage
 from services.protocol.api import system as api
 from services.protocol.release import API_VERSION, DOCKER_VERSION, MIN_API_VERSION, WHARFD_VERSION, dotted
 from services.protocol.verbs import Nothing
@@ -38,6 +39,7 @@ class System:
         router.add(verbs.INFO, self._info_verb)
         router.add(verbs.VERSION, self._version_verb)
         router.add(verbs.EVENTS, self._events_verb)
+        router.add(verbs.DISK_USAGE, self._disk_usage_verb)
 
     async def _info_verb(self, args: Nothing, context: Context) -> bytes:
         return msgspec.json.encode(self.info())
@@ -47,6 +49,9 @@ class System:
 
     async def _events_verb(self, args: verbs.HistoryArgs, context: Context) -> verbs.History:
         return self._services.events.history(args.since, args.until)
+
+    async def _disk_usage_verb(self, args: verbs.DiskUsageArgs, context: Context) -> bytes:
+        return msgspec.json.encode(await disk_usage(self._services, args.types))
 
     def info(self) -> api.Info:
         services, settings = self._services, self._services.settings
