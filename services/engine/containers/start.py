@@ -26,7 +26,7 @@ from services.engine.containers.networking import has_sandbox, sandbox_request
 from services.engine.containers.prepared import ensure_shim
 from services.engine.containers.remove import remove
 from services.engine.containers.services import Services
-from services.engine.containers.spec import build_spec
+from services.engine.containers.spec import ROOTFS, build_spec
 from services.engine.containers.spec_exec import user_ref
 from services.engine.contracts import Sandbox
 from services.engine.scopes import Undo
@@ -139,6 +139,8 @@ def _create_request(services: Services, entry: Entry, spec: oci.Spec) -> pb.Crea
     temporary = bundle / "config.json.new"
     temporary.write_bytes(msgspec.json.encode(spec))
     os.replace(temporary, bundle / "config.json")
+    # Nothing is mounted here but in the container's own mount namespace.
+    (bundle / ROOTFS).mkdir(mode=0o700, exist_ok=True)
     size = entry.definition.host_config.console_size or [0, 0]
     return pb.CreateTaskRequest(
         id=entry.id,
