@@ -12,7 +12,7 @@ from services.apiserver.client import Engine
 from services.apiserver.events import EventHub
 from services.apiserver.middleware.paths import CleanPathMiddleware
 from services.apiserver.middleware.version import VersionMiddleware
-from services.apiserver.resources.absent import Missing, Plugins, Swarm
+from services.apiserver.resources.absent import BuildCache, Missing, Plugins, Swarm
 from services.apiserver.resources.attach_ws import AttachWebSocket
 from services.apiserver.resources.containers import Containers
 from services.apiserver.resources.execs import Execs
@@ -129,6 +129,7 @@ def _absent(app: App) -> None:
         app.add_route(path, swarm)
     for path in ("/tasks", "/tasks/{name}", "/secrets", "/secrets/{name}", "/configs", "/configs/{name}"):
         app.add_route(path, swarm)
+    app.add_route("/build/prune", BuildCache())
     plugins = Plugins()
     app.add_route("/plugins", plugins, suffix="list")
     app.add_route("/plugins/privileges", plugins)
@@ -137,7 +138,6 @@ def _absent(app: App) -> None:
     app.add_route("/plugins/{name}", plugins, suffix="one")
     for path, what in (
         ("/build", "docker build"),
-        ("/build/prune", "the build cache"),
         ("/build/cancel", "docker build"),
         ("/session", "BuildKit"),
         ("/grpc", "BuildKit"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -12,6 +13,7 @@ from services.protocol.errors import InvalidParameter
 
 _FALSE = ("", "0", "no", "false", "none")
 _INT64 = 1 << 63
+_PLATFORM = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class Query:
@@ -51,6 +53,14 @@ class Query:
                 return int(text)
             problem = "value out of range"
         raise InvalidParameter(f'invalid resize {what} "{text}": {problem}')
+
+    def platform(self) -> str:
+        """``os[/arch[/variant]]``; its shape is checked here, what it means by the engine."""
+        text = self.text("platform")
+        parts = text.split("/")
+        if text and (len(parts) > 3 or not all(_PLATFORM.fullmatch(part) for part in parts)):
+            raise InvalidParameter(f'"{text}" is an invalid platform specifier')
+        return text
 
     def filters(self, prefix: str = "") -> dict[str, list[str]]:
         """``filters`` in its map or its old list form."""

@@ -50,7 +50,7 @@ class Containers:
         shapes.create_request(request)
         if not any(key.lower() in _CONFIG_FIELDS for key in document):
             raise InvalidParameter("config cannot be empty in order to create a container")
-        args = verbs.CreateArgs(name, request, query.text("platform"), req.context.version)
+        args = verbs.CreateArgs(name, request, query.platform(), req.context.version)
         reply.document(resp, await self._engine.document(verbs.CREATE, args), 201)
 
     async def on_get_json(self, req: Request, resp: Response, name: str) -> None:

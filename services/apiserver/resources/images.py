@@ -51,7 +51,7 @@ class Images:
 
     async def on_post_load(self, req: Request, resp: Response) -> None:
         query = Query(req)
-        args = verbs.LoadArgs(query.flag("quiet"), query.text("platform"))
+        args = verbs.LoadArgs(query.flag("quiet"), query.platform())
         await reply.with_upload(
             req,
             lambda reader: reply.progress(req, self._engine.stream(verbs.LOAD, args, fds=[reader])),
@@ -73,7 +73,7 @@ class Images:
         args = verbs.PullArgs(
             query.text("fromImage"),
             query.text("tag"),
-            query.text("platform"),
+            query.platform(),
             auth=req.get_header("x-registry-auth") or "",
         )
         await reply.progress(req, self._engine.stream(verbs.PULL, args))
@@ -84,7 +84,7 @@ class Images:
             query.text("tag"),
             query.text("message"),
             query.all("changes"),
-            query.text("platform"),
+            query.platform(),
         )
         await reply.with_upload(
             req,
@@ -94,7 +94,7 @@ class Images:
     async def on_post_push(self, req: Request, resp: Response, name: str) -> None:
         query = Query(req)
         args = verbs.PushArgs(
-            name, query.text("tag"), query.text("platform"), req.get_header("x-registry-auth") or ""
+            name, query.text("tag"), query.platform(), req.get_header("x-registry-auth") or ""
         )
         await body.read(req)  # old clients send an empty document
         await reply.progress(req, self._engine.stream(verbs.PUSH, args))
@@ -102,7 +102,7 @@ class Images:
     async def on_get_save(self, req: Request, resp: Response, name: str = "") -> None:
         query = Query(req)
         names = [name] if name else query.all("names")
-        handover = await self._engine.call(verbs.SAVE, verbs.SaveArgs(names, query.text("platform")))
+        handover = await self._engine.call(verbs.SAVE, verbs.SaveArgs(names, query.platform()))
         await reply.hand_over(req, handover, {"Content-Type": "application/x-tar"})
 
     async def on_get_search(self, req: Request, resp: Response) -> None:

@@ -50,6 +50,8 @@ def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
 def summary(row: dict[str, Any], version: Version) -> dict[str, Any]:
     if version < (1, 44):
         row["VirtualSize"] = row.get("Size", 0)
+    if version < (1, 51):
+        row["Containers"] = -1  # was not counted
     if version < (1, 43):
         row["RepoTags"] = row.get("RepoTags") or ["<none>:<none>"]
         row["RepoDigests"] = row.get("RepoDigests") or ["<none>@<none>"]
