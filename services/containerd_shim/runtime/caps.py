@@ -57,10 +57,11 @@ def mask(names: Iterable[str]) -> int:
     return bits
 
 
-def sets_of(capabilities: oci.Capabilities | None) -> CapabilitySets | None:
-    """None leaves the process's capabilities as they are."""
+def sets_of(capabilities: oci.Capabilities | None) -> CapabilitySets:
+    """Without a document: what this process itself has."""
     if capabilities is None:
-        return None
+        held = permitted()
+        return CapabilitySets(full_mask(), held, 0, held, 0)
     return CapabilitySets(
         mask(capabilities.bounding),
         mask(capabilities.effective),
@@ -86,9 +87,12 @@ def drop_bounding(sets: CapabilitySets) -> None:
             syscall.prctl(syscall.PR_CAPBSET_DROP, number)
 
 
-def apply(sets: CapabilitySets) -> None:
-    """The final sets; ambient capabilities must be permitted and inheritable, else they are refused."""
-    syscall.capset(sets.effective, sets.permitted, sets.inheritable)
+def apply(sets: CapabilitySets, effective: int) -> None:
+    """The final sets, *effective* in the place of theirs.
+
+    Ambient capabilities must be permitted and inheritable, else the kernel refuses them.
+    """
+    syscall.capset(effective, sets.permitted, sets.inheritable)
     syscall.prctl(syscall.PR_CAP_AMBIENT, syscall.PR_CAP_AMBIENT_CLEAR_ALL)
     for number in range(LAST + 1):
         if sets.ambient >> number & 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.failures import StartError
-from services.containerd_shim.runtime.mounts import parse
+from services.containerd_shim.runtime.mounts import attributes_of, parse
 from services.protocol import oci
 
 #: mount(2) takes one page of options, the last byte of which is the terminator.
@@ -42,10 +42,7 @@ def mount(layer: Layer, root: str) -> None:
     target = f"{root}/{layer.target}" if layer.target else root
     try:
         if len(os.fsencode(layer.data)) > _PAGE:
-            directory, data = shorten(layer.data)
-            os.chdir(directory)
-            sc.mount(layer.source, target, layer.type, layer.flags, data)
-            os.chdir("/")
+            _mount_long(layer, target)
         elif layer.flags & sc.MS_BIND:
             _bind(layer, target)
         else:
@@ -54,6 +51,31 @@ def mount(layer: Layer, root: str) -> None:
         raise StartError(
             f"error mounting {layer.type} rootfs at {target}: {(error.strerror or str(error)).lower()}"
         ) from error
+
+
+def _mount_long(layer: Layer, target: str) -> None:
+    """Options beyond a page: relative paths; where that is not enough, one option per directory.
+
+    The latter (``lowerdir+``) is Linux 6.5's.
+    """
+    directory, data = shorten(layer.data)
+    os.chdir(directory)
+    if len(os.fsencode(data)) <= _PAGE:
+        sc.mount(layer.source, target, layer.type, layer.flags, data)
+    else:
+        options = []
+        for option in data.split(","):
+            key, _, value = option.partition("=")
+            if key == "lowerdir":
+                options += [f"lowerdir+={path}" for path in value.split(":")]
+            else:
+                options.append(option)
+        made = sc.new_mount(layer.type, layer.source, options, attributes_of(layer.flags))
+        point = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        sc.move_mount(made, point)
+        os.close(point)
+        os.close(made)
+    os.chdir("/")
 
 
 def _bind(layer: Layer, target: str) -> None:

@@ -7,6 +7,7 @@ by :mod:`inroot` and mounted on through descriptors, so that no path is resolved
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -89,6 +90,9 @@ def _bind(mounting: Mounting, plan: MountPlan, clone: int) -> None:
     target = (inroot.make_dir if is_dir else inroot.make_file)(mounting.root, plan.destination)
     try:
         _check_proc(mounting, plan, target)
+        if not is_dir and stat.S_ISDIR(os.fstat(target).st_mode):
+            # move_mount(2) says EINVAL; users know mount(2)'s word for it.
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         attributes = plan.attributes
         if attributes:
             clear = sc.MOUNT_ATTR__ATIME if attributes & sc.MOUNT_ATTR__ATIME else 0

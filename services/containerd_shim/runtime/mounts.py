@@ -88,6 +88,19 @@ _SUPERBLOCK = {
 }
 
 
+def attributes_of(flags: int) -> int:
+    """Flags of mount(2) as MOUNT_ATTR_* bits."""
+    result = 0
+    for flag, attribute in _ATTRIBUTES.items():
+        if flags & flag:
+            result |= attribute
+    if flags & sc.MS_NOATIME:
+        result |= sc.MOUNT_ATTR_NOATIME
+    elif flags & sc.MS_STRICTATIME:
+        result |= sc.MOUNT_ATTR_STRICTATIME
+    return result
+
+
 @dataclass
 class MountPlan:
     """One mount of the spec, ready to be made.
@@ -111,15 +124,7 @@ class MountPlan:
     @property
     def attributes(self) -> int:
         """``flags`` in mount_setattr(2)'s terms."""
-        result = 0
-        for flag, attribute in _ATTRIBUTES.items():
-            if self.flags & flag:
-                result |= attribute
-        if self.flags & sc.MS_NOATIME:
-            result |= sc.MOUNT_ATTR_NOATIME
-        elif self.flags & sc.MS_STRICTATIME:
-            result |= sc.MOUNT_ATTR_STRICTATIME
-        return result
+        return attributes_of(self.flags)
 
     @property
     def superblock_options(self) -> list[str]:

@@ -45,7 +45,7 @@ class ProcessPlan:
     stdio: Stdio | None
     reference: user.UserRef | None
     size: tuple[int, int] | None
-    capabilities: caps.CapabilitySets | None
+    capabilities: caps.CapabilitySets
     filter: bytes | None
     filter_flags: int
     limits: list[tuple[str, int, int, int]]
@@ -183,7 +183,7 @@ def execute(plan: ProcessPlan, identity: user.Identity, slave: int | None, proc_
     rlimits.apply(plan.limits)
     _change_user(plan, identity)
     program = find_program(plan)
-    _confine(plan)
+    _confine(plan, identity.uid)
     sc.close_range(3 + plan.preserve_fds, flags=sc.CLOSE_RANGE_CLOEXEC)
     try:
         os.execve(program, process.args, plan.environment)
@@ -227,9 +227,8 @@ def _change_user(plan: ProcessPlan, identity: user.Identity) -> None:
     The permitted set is kept until :func:`_confine`.
     """
     sets = plan.capabilities
-    if sets is not None:
-        caps.drop_bounding(sets)
-        sc.prctl(sc.PR_SET_KEEPCAPS, 1)
+    caps.drop_bounding(sets)
+    sc.prctl(sc.PR_SET_KEEPCAPS, 1)
     try:
         os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
@@ -239,26 +238,28 @@ def _change_user(plan: ProcessPlan, identity: user.Identity) -> None:
         raise StartError(f"setting user {identity.uid}:{identity.gid}: {reason}") from error
     # Changing the ids makes a process dumpable again.
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
-    if sets is not None:
-        sc.prctl(sc.PR_SET_KEEPCAPS, 0)
-        held = sets.permitted | (_ADMIN & caps.permitted())
-        sc.capset(sets.effective, held, sets.inheritable)
+    sc.prctl(sc.PR_SET_KEEPCAPS, 0)
+    held = sets.permitted | (_ADMIN & caps.permitted())
+    sc.capset(_effective(sets, identity.uid), held, sets.inheritable)
 
 
-def _confine(plan: ProcessPlan) -> None:
+def _effective(sets: caps.CapabilitySets, uid: int) -> int:
+    """What execve(2) will leave: finding the program must not succeed by more than that."""
+    return sets.effective if uid == 0 else sets.ambient
+
+
+def _confine(plan: ProcessPlan, uid: int) -> None:
     """Seccomp and the final capabilities, in the order that no_new_privs asks for."""
     sets = plan.capabilities
-    privileged = plan.filter is not None and not plan.process.no_new_privileges
-    if privileged and sets is not None:
+    if plan.filter is not None and not plan.process.no_new_privileges:
         held = sets.permitted | (_ADMIN & caps.permitted())
-        sc.capset(sets.effective | (_ADMIN & held), held, sets.inheritable)
+        sc.capset(_effective(sets, uid) | (_ADMIN & held), held, sets.inheritable)
         _load_filter(plan)
-    if sets is not None:
-        try:
-            caps.apply(sets)
-        except OSError as error:
-            raise StartError(f"unable to apply caps: {(error.strerror or '').lower()}") from error
-    if plan.filter is not None and not (privileged and sets is not None):
+    try:
+        caps.apply(sets, _effective(sets, uid))
+    except OSError as error:
+        raise StartError(f"unable to apply caps: {(error.strerror or '').lower()}") from error
+    if plan.filter is not None and plan.process.no_new_privileges:
         _load_filter(plan)
 
 
