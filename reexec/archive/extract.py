@@ -53,8 +53,8 @@ class Extractor:
 
     options: Options = field(default_factory=Options)
     _directory_times: list[tuple[str, int, int]] = field(default_factory=list)
-    #: Paths made by this archive, which an opaque mark of the same archive does not delete.
-    _made: set[str] = field(default_factory=set)
+    #: Paths made by this archive, which an opaque mark of the same archive does not delete -> bytes.
+    _made: dict[str, int] = field(default_factory=dict)
 
     def extract(self, source: Source, directory: str = "/") -> None:
         """The archive of *source* below *directory*, an absolute path in the root."""
@@ -70,6 +70,11 @@ class Extractor:
         for path, atime, mtime in reversed(self._directory_times):
             if os.path.isdir(path) and not os.path.islink(path):
                 os.utime(path, ns=(atime, mtime))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files that this archive has made."""
+        return sum(self._made.values())
 
     @staticmethod
     def _clean(name: str) -> str:
@@ -133,7 +138,7 @@ class Extractor:
     def _entry(self, info: tarfile.TarInfo, reader: Data | None, path: str, directory: str) -> None:
         if path != directory:
             self._make_room(info, path)
-        self._made.add(path)
+        self._made[path] = len(os.fsencode(info.linkname)) if info.issym() else info.size
         mode = info.mode & 0o7777
         if info.isdir():
             if not os.path.isdir(path) or os.path.islink(path):

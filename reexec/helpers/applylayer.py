@@ -48,13 +48,15 @@ def apply(args: ApplyLayer, fd: int) -> Applied:
     os.chroot(args.directory)
     os.chdir("/")
     os.umask(0)
-    Extractor(Options(whiteouts=args.whiteouts)).extract(layer)
+    extractor = Extractor(Options(whiteouts=args.whiteouts))
+    extractor.extract(layer)
     layer.drain()
     stored.drain()
     if args.digest and stored.digest != args.digest:
         raise InvalidParameter(f'blob digest mismatch: expected "{args.digest}", got "{stored.digest}"')
     if args.diff_id and layer.digest != args.diff_id:
         raise InvalidParameter(f'expected "{args.diff_id}", got "{layer.digest}"')
-    size = tree_size("/")
+    # A tree that holds the layers below as well says nothing about this one.
+    size = extractor.size if args.whiteouts is Whiteouts.REMOVE else tree_size("/")
     syscalls.syncfs(top)
     return Applied(layer.digest, size, layer.size)

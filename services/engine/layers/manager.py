@@ -159,8 +159,11 @@ class LayerManager:
         if (directory := self.driver.difference(container_id)) is not None:
             own = await ask(self._helpers, ["docker-size", str(directory)], int)
             return own, image + own
-        whole = await ask(self._helpers, ["docker-size", self.mounts(container_id)[0].source], int)
-        return max(0, whole - image), whole
+        # The driver cannot tell what changed: the difference to the tree it was copied from.
+        parent = self.driver.mounts(self._parent(container_id), "")
+        trees = [mount.source for mount in (*self.mounts(container_id), *parent)]
+        whole, before = [await ask(self._helpers, ["docker-size", tree], int) for tree in trees]
+        return max(0, whole - before), whole
 
     def graph_driver(self, container_id: str) -> GraphDriverData:
         data = self.driver.data(container_id, self._parent(container_id))

@@ -1,0 +1,179 @@
+"""Volumes: life, users, filters, mounts on first use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, SystemError_
+from tests.integration.storage.storage import Storage, storage
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
+
+
+def run(tmp_path: Path, test: Callable[[Storage], Awaitable[None]]) -> None:
+    async def body() -> None:
+        async with storage(tmp_path / "root") as made:
+            await test(made)
+
+    asyncio.run(body())
+
+
+def test_life(tmp_path: Path) -> None:
+    async def first(s: Storage) -> None:
+        made = await s.volumes.create("v1", "", {}, {"a": "1"})
+        assert (made.driver, made.labels, made.options) == ("local", {"a": "1"}, None)
+        Path(made.mountpoint, "f").write_text("kept")
+        again = await s.volumes.create("v1", "local", {"type": "tmpfs", "device": "tmpfs"}, {"b": "2"})
+        assert (again.labels, again.options) == ({"a": "1"}, None)
+        assert [action for _, action, _ in s.published] == ["create"]
+
+    async def second(s: Storage) -> None:
+        assert Path(s.volumes.get("v1").mountpoint, "f").read_text() == "kept"
+        await s.volumes.remove("v1")
+        assert os.listdir(s.root / "volumes") == []
+        with pytest.raises(NotFound, match="^get v1: no such volume$"):
+            s.volumes.get("v1")
+        with pytest.raises(NotFound, match="^get v1: no such volume$"):
+            await s.volumes.remove("v1")
+        await s.volumes.remove("v1", force=True)
+
+    run(tmp_path, first)
+    run(tmp_path, second)
+
+
+def test_anonymous_volumes(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        made = await s.volumes.create("", "", {}, None)
+        assert len(made.name) == 64
+        assert made.labels == {"com.docker.volume.anonymous": ""}
+        assert s.volumes.is_anonymous(made.name)
+        assert not s.volumes.is_anonymous("other")
+
+    run(tmp_path, test)
+
+
+def test_refusals(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        with pytest.raises(NotFound) as caught:
+            await s.volumes.create("v1", "nosuch", {}, None)
+        assert (
+            str(caught.value) == 'create v1: error looking up volume plugin nosuch: plugin "nosuch" not found'
+        )
+        with pytest.raises(InvalidParameter, match="volume name is too short"):
+            await s.volumes.create("a", "", {}, None)
+        with pytest.raises(InvalidParameter, match='invalid option: "nope"'):
+            await s.volumes.create("v8", "", {"nope": "1"}, None)
+        assert os.listdir(s.root / "volumes") == []
+
+    run(tmp_path, test)
+
+
+def test_in_use(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        await s.volumes.create("shared", "", {}, None)
+        s.use("1" * 64, uses=("shared",))
+        s.use("2" * 64, uses=("shared",))
+        with pytest.raises(Conflict) as caught:
+            await s.volumes.remove("shared")
+        assert str(caught.value) == f"remove shared: volume is in use - [{'1' * 64}, {'2' * 64}]"
+
+    run(tmp_path, test)
+
+
+def test_mounted_on_first_use_and_unmounted_after_the_last(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        made = await s.volumes.create("tt", "", {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}, None)
+        assert not os.path.ismount(made.mountpoint)
+        assert await s.volumes.mount("tt", "c1") == made.mountpoint
+        assert os.statvfs(made.mountpoint).f_blocks * os.statvfs(made.mountpoint).f_frsize == 1 << 20
+        await s.volumes.mount("tt", "c2")
+        await s.volumes.unmount("tt", "c1")
+        await s.volumes.unmount("tt", "c1")
+        assert os.path.ismount(made.mountpoint)
+        await s.volumes.unmount("tt", "c2")
+        assert not os.path.ismount(made.mountpoint)
+
+    run(tmp_path, test)
+
+
+def test_a_restart_keeps_mounts_that_are_claimed_and_takes_down_others(tmp_path: Path) -> None:
+    async def first(s: Storage) -> None:
+        for name in ("used", "left"):
+            await s.volumes.create(name, "", {"type": "tmpfs", "device": "tmpfs"}, None)
+            await s.volumes.mount(name, "c1")
+        Path(s.volumes.get("used").mountpoint, "f").write_text("kept")
+
+    async def second(s: Storage) -> None:
+        await s.volumes.mount("used", "c1")
+        await s.volumes.sweep()
+        assert Path(s.volumes.get("used").mountpoint, "f").read_text() == "kept"
+        assert not os.path.ismount(s.volumes.get("left").mountpoint)
+        await s.volumes.unmount("used", "c1")
+
+    run(tmp_path, first)
+    run(tmp_path, second)
+
+
+def test_a_failed_mount_says_why(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        made = await s.volumes.create("bb", "", {"type": "none", "device": "/no/such", "o": "bind"}, None)
+        with pytest.raises(SystemError_) as caught:
+            await s.volumes.mount("bb", "c1")
+        assert str(caught.value) == (
+            f"failed to mount local volume: mount /no/such:{made.mountpoint}, flags: 0x1000: "
+            "no such file or directory"
+        )
+
+    run(tmp_path, test)
+
+
+def test_list_and_prune(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        for name, labels in (("v1", None), ("v2", {"a": "1", "b": ""}), ("v3", {"a": "2"})):
+            await s.volumes.create(name, "", {}, labels)
+        s.use("1" * 64, uses=("v1",))
+
+        def names(**filters: list[str]) -> list[str]:
+            return [volume.name for volume in s.volumes.select(filters).volumes or []]
+
+        assert names() == ["v1", "v2", "v3"]
+        assert names(label=["a"]) == ["v2", "v3"]
+        assert names(label=["a=2"]) == ["v3"]
+        assert names(driver=["nope"]) == []
+        assert names(name=["2"]) == ["v2"]
+        assert names(name=["^v"]) == ["v1", "v2", "v3"]
+        assert names(dangling=["true"]) == ["v2", "v3"]
+        assert names(dangling=["false"]) == ["v1"]
+        anonymous = (await s.volumes.create("", "", {}, None)).name
+        Path(s.volumes.get("v2").mountpoint, "f").write_bytes(b"x" * 50)
+        reply = await s.volumes.prune({})
+        assert (reply.volumes_deleted, reply.space_reclaimed) == ([anonymous], 0)
+        reply = await s.volumes.prune({"all": ["true"], "label!": ["a=2"]})
+        assert (reply.volumes_deleted, reply.space_reclaimed) == (["v2"], 50)
+        usage = await s.volumes.usage()
+        assert [(v.name, v.usage_data.ref_count) for v in usage] == [("v1", 1), ("v3", 0)]  # type: ignore[union-attr]
+
+    run(tmp_path, test)
+
+
+def test_interrupted_creations_and_removals_are_finished(tmp_path: Path) -> None:
+    async def nothing(s: Storage) -> None:
+        await s.volumes.create("kept", "", {}, None)
+
+    run(tmp_path, nothing)
+    volumes = tmp_path / "root" / "volumes"
+    (volumes / "begun" / "_data").mkdir(parents=True)
+    (volumes / ".removed-1" / "_data").mkdir(parents=True)
+    (volumes / ".removed-1" / "_data" / "f").write_text("x")
+    (volumes / "foreign" / "_data").mkdir(parents=True)
+    (volumes / "foreign" / "_data" / "f").write_text("never delete what may be somebody's")
+
+    async def check(s: Storage) -> None:
+        assert sorted(os.listdir(volumes)) == ["foreign", "kept"]
+
+    run(tmp_path, check)
