@@ -15,7 +15,7 @@ enough::
 from __future__ import annotations
 
 import errno
-import platform
+import os
 import struct
 
 #: Numbers of arch-independent calls that libseccomp 2.5 lacks (asm-generic/unistd.h).
@@ -60,7 +60,7 @@ def prelude(actions: dict[int, int], *, refuse_unknown: bool) -> bytes:
 
     ``refuse_unknown`` answers ENOSYS to calls newer than any this project knows of.
     """
-    architecture = _AUDIT_ARCH.get(platform.machine())
+    architecture = _AUDIT_ARCH.get(os.uname().machine)
     if architecture is None:
         return b""
     body = b"".join(

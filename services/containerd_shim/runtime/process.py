@@ -26,6 +26,7 @@ _PERSONAS = {"LINUX": 0x0, "LINUX32": 0x8}
 _NULL = os.makedev(1, 3)
 #: What a program whose execve failed exits with, after the text on its stderr (runc).
 _EXEC_FAILED = 255
+_SIGNALS = [int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}]
 
 
 @dataclass
@@ -115,11 +116,10 @@ def detach_from_parent(keep: Sequence[int]) -> None:
             sc.close_range(low, fd - 1)
         low = fd + 1
     sc.close_range(low)
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            # Also those that are ignored: execve would keep it so.
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
+    for number in _SIGNALS:
+        # Also those that are ignored: execve would keep it so.
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.setsid()
 

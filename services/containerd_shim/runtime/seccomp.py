@@ -1,52 +1,58 @@
 """Seccomp filters: an OCI document compiled to BPF by libseccomp, loaded by seccomp(2).
 
 Compiling takes milliseconds and memory; loading takes microseconds. So :func:`program` keeps every
-compiled filter by the hash of its document: the zygote compiles the default one before its first
+compiled filter by its document: the zygote compiles the default one before its first
 fork (:func:`warm`) and containers inherit it.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 
 import msgspec
-import pyseccomp
 
 from services.containerd_shim.runtime import bpf, seccomp_default, syscall
 from services.protocol import oci
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter, Unavailable, Unimplemented
+
+try:
+    import pyseccomp
+except RuntimeError:
+    # The binding's way to say that the library is missing; a container that needs it is refused.
+    pyseccomp = None
 
 #: The action name that stands for wharfd's own profile.
 DEFAULT = "default"
 
-_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+#: SECCOMP_RET_* and SCMP_CMP_* (linux/seccomp.h, seccomp.h).
+_ERRNO = {"SCMP_ACT_ERRNO": 0x00050000, "SCMP_ACT_TRACE": 0x7FF00000}
 _ACTIONS = {
-    "SCMP_ACT_KILL": pyseccomp.KILL_THREAD,
-    "SCMP_ACT_KILL_THREAD": pyseccomp.KILL_THREAD,
-    "SCMP_ACT_KILL_PROCESS": pyseccomp.KILL_PROCESS,
-    "SCMP_ACT_TRAP": pyseccomp.TRAP,
-    "SCMP_ACT_ALLOW": pyseccomp.ALLOW,
-    "SCMP_ACT_LOG": pyseccomp.LOG,
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
 }
+_MASKED_EQ = 7
 _OPERATORS = {
-    "SCMP_CMP_NE": pyseccomp.NE,
-    "SCMP_CMP_LT": pyseccomp.LT,
-    "SCMP_CMP_LE": pyseccomp.LE,
-    "SCMP_CMP_EQ": pyseccomp.EQ,
-    "SCMP_CMP_GE": pyseccomp.GE,
-    "SCMP_CMP_GT": pyseccomp.GT,
-    "SCMP_CMP_MASKED_EQ": pyseccomp.MASKED_EQ,
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": _MASKED_EQ,
 }
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
-}
-#: __NR_SCMP_ERROR: a name that this libseccomp does not know.
+}  #: __NR_SCMP_ERROR: a name that this libseccomp does not know.
 _UNKNOWN = -1
-_cache: dict[bytes, bytes] = {}
+#: A document, or the capabilities that the default profile is made for -> program.
+_cache: dict[bytes | frozenset[str], bytes] = {}
 _CACHE_LIMIT = 64
 
 
@@ -64,12 +70,11 @@ def program(document: oci.Seccomp, capabilities: frozenset[str]) -> bytes:
     """The BPF program of *document* (the default profile depends on *capabilities*)."""
     if document.listener_path or document.listener_metadata:
         raise Unimplemented("seccomp notification (listenerPath) is not implemented")
-    if document.default_action == DEFAULT:
-        document = seccomp_default.profile(capabilities)
-    key = hashlib.sha256(msgspec.msgpack.encode(document)).digest()
+    is_default = document.default_action == DEFAULT
+    key = capabilities if is_default else msgspec.msgpack.encode(document)
     compiled = _cache.get(key)
     if compiled is None:
-        compiled = _compile(document)
+        compiled = _compile(seccomp_default.profile(capabilities) if is_default else document)
         if len(_cache) >= _CACHE_LIMIT:
             _cache.pop(next(iter(_cache)))
         _cache[key] = compiled
@@ -84,15 +89,17 @@ def warm(capabilities: frozenset[str]) -> None:
 def _action(name: str, errno_ret: int | None) -> int:
     if name in _ERRNO:
         value = errno.EPERM if errno_ret is None else errno_ret
-        return int(pyseccomp.ERRNO(value) if name == "SCMP_ACT_ERRNO" else pyseccomp.TRACE(value))
+        return _ERRNO[name] | value & 0xFFFF
     if name == "SCMP_ACT_NOTIFY":
         raise Unimplemented("seccomp action SCMP_ACT_NOTIFY is not implemented")
     if name not in _ACTIONS:
         raise InvalidParameter(f"invalid seccomp action: {name!r}")
-    return int(_ACTIONS[name])
+    return _ACTIONS[name]
 
 
 def _compile(document: oci.Seccomp) -> bytes:
+    if pyseccomp is None:
+        raise Unavailable("seccomp filters need libseccomp, which is not installed (Debian: libseccomp2)")
     default = _action(document.default_action, document.default_errno_ret)
     newer: dict[int, int] = {}
     try:
@@ -144,7 +151,7 @@ def _condition(condition: oci.SeccompArg) -> pyseccomp.Arg:
     operator = _OPERATORS.get(condition.op)
     if operator is None:
         raise InvalidParameter(f"invalid seccomp operator: {condition.op!r}")
-    if operator == pyseccomp.MASKED_EQ:
+    if operator == _MASKED_EQ:
         return pyseccomp.Arg(condition.index, operator, condition.value, condition.value_two)
     return pyseccomp.Arg(condition.index, operator, condition.value)
 

@@ -8,7 +8,7 @@ grouped by subject; what a kernel or architecture lacks does no harm in the list
 from __future__ import annotations
 
 import errno
-import platform
+import os
 from collections.abc import Iterator
 
 from services.protocol import oci
@@ -130,7 +130,7 @@ _PERSONAS = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
 def _kernel() -> tuple[int, int]:
-    major, minor = platform.release().split(".")[:2]
+    major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(char for char in minor if char.isdigit()) or 0)
 
 
@@ -159,7 +159,7 @@ def profile(
     *machine* (``uname -m``) and *kernel* are the running ones unless given. On a machine that is not in
     :data:`ARCHITECTURES` only its native architecture is filtered.
     """
-    machine = machine or platform.machine()
+    machine = machine or os.uname().machine
     names = list(_EVERYONE)
     if (kernel or _kernel()) >= _PTRACE_SINCE:
         names += _PTRACE

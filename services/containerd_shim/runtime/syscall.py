@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 from collections.abc import Iterable
 
@@ -18,7 +17,7 @@ _syscall.restype = ctypes.c_long
 
 #: machine -> (pivot_root, keyctl, seccomp, bpf)
 _NUMBERS = {"x86_64": (155, 250, 317, 321), "aarch64": (41, 219, 277, 280), "riscv64": (41, 219, 277, 280)}
-_PIVOT_ROOT, _KEYCTL, _SECCOMP, _BPF = _NUMBERS.get(platform.machine(), (-1, -1, -1, -1))
+_PIVOT_ROOT, _KEYCTL, _SECCOMP, _BPF = _NUMBERS.get(os.uname().machine, (-1, -1, -1, -1))
 
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000

@@ -61,12 +61,22 @@ def _lines(root: int, path: str) -> list[list[str]]:
         fd = inroot.open_in(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return []
-    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
-        try:
-            text = file.read(_MAX_FILE)
-        except OSError:
-            return []
+    try:
+        text = _read(fd).decode("utf-8", "surrogateescape")
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
     return [line.strip().split(":") for line in text.splitlines() if line.strip()]
+
+
+def _read(fd: int) -> bytes:
+    parts = []
+    left = _MAX_FILE
+    while left > 0 and (data := os.read(fd, min(left, 1 << 16))):
+        parts.append(data)
+        left -= len(data)
+    return b"".join(parts)
 
 
 def _integer(text: str) -> int | None:
