@@ -1,0 +1,218 @@
+"""Bytes: attach, logs, terminals; what clients do must not harm the container."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+
+from services.protocol import task_pb2 as pb
+from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.shim import Attach, ReadLogs
+from tests.harness.shims import Service, frames, hand_over, read_all, read_until, wait_for
+
+BOTH = {"stdout": True, "stderr": True}
+
+
+def test_attached_before_the_start(service: Service, name: str) -> None:
+    path = service.prepare(name, open_stdin=True, stdin_once=True)
+    connection = hand_over(path, Attach(stdin=True, **BOTH), head=b"HEAD\r\n", pending=b"first\n")
+    connection.sendall(b"second\n")
+    connection.shutdown(socket.SHUT_WR)
+    service.create(name, "sh", "-c", "cat; echo err >&2; exit 3")
+    service.start_task(name)
+    data = read_all(connection)
+    assert data.startswith(b"HEAD\r\n")
+    assert frames(data[6:]) == {1: b"first\nsecond\n", 2: b"err\n"}
+    assert service.wait(name) == 3
+    service.delete(name)
+
+
+def test_end_of_input_without_once_ends_the_attachment_only(service: Service, name: str) -> None:
+    path = service.run(name, "cat", open_stdin=True)
+    connection = hand_over(path, Attach(stdin=True, **BOTH))
+    connection.sendall(b"x\n")
+    read_until(connection, b"x\n")
+    connection.shutdown(socket.SHUT_WR)
+    assert read_all(connection) == b""
+    again = hand_over(path, Attach(stdin=True, **BOTH))
+    again.sendall(b"y\n")
+    assert b"y\n" in read_until(again, b"y\n")
+    service.call("CloseIO", pb.CloseIORequest(id=name, stdin=True))
+    assert service.wait(name) == 0
+    again.close()
+    service.delete(name)
+
+
+def test_once_closes_input_when_the_client_vanishes(service: Service, name: str) -> None:
+    path = service.run(name, "cat", open_stdin=True, stdin_once=True)
+    hand_over(path, Attach(stdin=True, **BOTH)).close()
+    assert service.wait(name) == 0
+    service.delete(name)
+
+
+def test_only_the_streams_that_were_asked_for(service: Service, name: str) -> None:
+    path = service.prepare(name)
+    out, err = hand_over(path, Attach(stdout=True)), hand_over(path, Attach(stderr=True))
+    service.create(name, "sh", "-c", "echo out; echo err >&2")
+    service.start_task(name)
+    assert frames(read_all(out)) == {1: b"out\n"}
+    assert frames(read_all(err)) == {2: b"err\n"}
+    service.delete(name)
+
+
+def test_a_megabyte_of_input(service: Service, name: str) -> None:
+    path = service.prepare(name, open_stdin=True, stdin_once=True)
+    service.create(name, "wc", "-c")
+    connection = hand_over(path, Attach(stdin=True, **BOTH))
+    service.start_task(name)
+    connection.sendall(b"\0" * 1_000_000)
+    connection.shutdown(socket.SHUT_WR)
+    assert frames(read_all(connection)) == {1: b"1000000\n"}
+    service.delete(name)
+
+
+def test_slow_client_makes_the_container_wait_and_nothing_else(service: Service, name: str) -> None:
+    path = service.prepare(name, driver="none")
+    service.create(name, "head", "-c", "30000000", "/dev/zero")
+    slow = hand_over(path, Attach(stdout=True))
+    service.start_task(name)
+    time.sleep(0.3)
+    begin = time.monotonic()
+    assert service.call("State", pb.StateRequest(id=name)).status == pb.RUNNING
+    assert time.monotonic() - begin < 0.5
+    assert len(frames(read_all(slow))[1]) == 30_000_000
+    assert service.wait(name) == 0
+    service.delete(name)
+
+
+def test_exit_does_not_wait_for_a_slow_client(service: Service, name: str) -> None:
+    path = service.prepare(name)
+    service.create(name, "head", "-c", "900000", "/dev/zero")
+    slow = hand_over(path, Attach(stdout=True))
+    service.start_task(name)
+    assert service.wait(name, timeout=5) == 0
+    service.delete(name)
+    assert len(frames(read_all(slow))[1]) == 900_000, "the rest comes although the task is deleted"
+
+
+def test_terminal(service: Service, name: str) -> None:
+    path = service.prepare(name, terminal=True, open_stdin=True)
+    connection = hand_over(path, Attach(stdin=True, **BOTH))
+    service.create(name, "sh", terminal=True)
+    service.start_task(name)
+    read_until(connection, b"# ")
+    service.call("ResizePty", pb.ResizePtyRequest(id=name, height=11, width=22))
+    connection.sendall(b"stty size; echo err >&2\n")
+    assert b"11 22\r\nerr\r\n" in read_until(connection, b"err\r\n")
+    connection.sendall(b"sleep 100\n")
+    read_until(connection, b"sleep 100\r\n")
+    time.sleep(0.1)
+    connection.sendall(b"\x03")
+    read_until(connection, b"# ")
+    with service.subscribed() as events:
+        while not next(events).HasField("synchronised"):
+            pass
+        connection.sendall(b"\x10\x11")
+        while not (event := next(events)).HasField("detached"):
+            pass
+        assert event.id == name
+    assert read_all(connection) == b""
+    again = hand_over(path, Attach(stdin=True, detach_keys="ctrl-x,x", **BOTH))
+    again.sendall(b"exit 9\n")
+    assert b"exit 9" in read_all(again)
+    assert service.wait(name) == 9
+    service.delete(name)
+
+
+def test_terminal_of_an_exec(service: Service, name: str) -> None:
+    path = service.shell(name, "sleep 100")
+    service.add_exec(name, "e1", "stty", "size", terminal=True)
+    request = Attach("e1", stdout=True, start=True, console_height=33, console_width=77)
+    assert read_all(hand_over(path, request)) == b"33 77\r\n"
+    service.delete(name)
+
+
+def test_bad_detach_keys_are_refused(service: Service, name: str) -> None:
+    path = service.shell(name, "sleep 100")
+    with pytest.raises(InvalidParameter, match="Invalid detach keys"):
+        hand_over(path, Attach(stdout=True, detach_keys="nosuch"))
+    service.delete(name)
+
+
+def test_attach_with_logs_has_no_seam(service: Service, name: str) -> None:
+    script = "i=0; while [ $i -lt 3000 ]; do echo line $i; printf half; printf 'way\n'; i=$((i+1)); done"
+    path = service.shell(name, script)
+    expected = b"".join(b"line %d\nhalfway\n" % number for number in range(3000))
+    connections = []
+    while service.call("State", pb.StateRequest(id=name)).status == pb.RUNNING and len(connections) < 20:
+        connections.append(hand_over(path, Attach(logs=True, stdout=True)))
+        time.sleep(0.005)
+    assert connections
+    for connection in connections:
+        assert frames(read_all(connection))[1] == expected
+    service.delete(name)
+
+
+def test_attach_to_logs_alone(service: Service, name: str) -> None:
+    path = service.shell(name, "echo out; echo err >&2; exit 2")
+    service.wait(name)
+    request = Attach(logs=True, stream=False, stderr=True)
+    assert frames(read_all(hand_over(path, request))) == {2: b"err\n"}
+    service.delete(name)
+
+
+def test_follow_to_the_end(service: Service, name: str) -> None:
+    path = service.shell(name, "for i in 1 2 3; do echo tick $i; sleep 0.1; done")
+    raw = hand_over(path, ReadLogs(follow=True, multiplexed=False))
+    last = hand_over(path, ReadLogs(follow=True, multiplexed=False, tail=0))
+    chunked = hand_over(path, ReadLogs(follow=True, multiplexed=False), chunked=True)
+    assert read_all(raw) == b"tick 1\ntick 2\ntick 3\n"
+    assert read_all(last).endswith(b"tick 2\ntick 3\n")
+    data = read_all(chunked)
+    assert data.endswith(b"0\r\n\r\n") and b"7\r\ntick 3\n\r\n" in data
+    service.delete(name)
+
+
+def test_without_follow_it_ends_at_once(service: Service, name: str) -> None:
+    path = service.shell(name, "seq 100; sleep 100")
+    wait_for(lambda: service.log_path(name).read_bytes().count(b"\n") == 100)
+    shown = read_all(hand_over(path, ReadLogs(multiplexed=False, tail=3)))
+    assert shown == b"98\n99\n100\n"
+    service.delete(name)
+
+
+def test_followers_see_every_rotation(service: Service, name: str) -> None:
+    path = service.prepare(name, options={"max-size": "20k", "max-file": "30"})
+    service.create(name, "sh", "-c", "seq 5000; sleep 0.1; seq 5001 6000")
+    quick = [hand_over(path, ReadLogs(follow=True, multiplexed=False)) for _ in range(3)]
+    service.start_task(name)
+    expected = b"".join(b"%d\n" % number for number in range(1, 6001))
+    for connection in quick:
+        assert read_all(connection) == expected
+    service.delete(name)
+
+
+def test_many_followers(service: Service, name: str) -> None:
+    path = service.shell(name, "sleep 2; for i in 1 2 3; do echo tick $i; sleep 0.1; done")
+    followers = [hand_over(path, ReadLogs(follow=True, multiplexed=False)) for _ in range(500)]
+    assert service.wait(name) == 0
+    for connection in followers:
+        assert read_all(connection) == b"tick 1\ntick 2\ntick 3\n"
+    service.delete(name)
+
+
+def test_until_ends_a_follow(service: Service, name: str) -> None:
+    path = service.shell(name, "while :; do echo x; sleep 0.05; done")
+    until = time.time_ns() + 500_000_000
+    shown = read_all(hand_over(path, ReadLogs(follow=True, until=until, multiplexed=False)))
+    assert shown.count(b"x\n") >= 4
+    service.delete(name)
+
+
+def test_no_log_no_reading(service: Service, name: str) -> None:
+    path = service.shell(name, "sleep 100", driver="none")
+    with pytest.raises(Unimplemented, match="configured logging driver does not support reading"):
+        hand_over(path, ReadLogs())
+    service.delete(name)
