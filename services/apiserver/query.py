@@ -95,6 +95,9 @@ def atoi(text: str) -> int:
     return number
 
 
+_TIME_LIMIT = 2**63 - 1
+
+
 def timestamp(name: str, text: str) -> int:
     """Unix seconds with an optional fraction, as nanoseconds; "" is 0.
 
@@ -113,4 +116,5 @@ def timestamp(name: str, text: str) -> int:
         raise InvalidParameter(
             f'invalid value for \'{name}\': invalid timestamp "{text}": invalid {part} "{value}": {reason}'
         ) from None
-    return whole * 1_000_000_000 + nanos
+    # Beyond what 64 bits of nanoseconds hold (the year 2262), one time is as good as another.
+    return max(-_TIME_LIMIT, min(whole * 1_000_000_000 + nanos, _TIME_LIMIT))

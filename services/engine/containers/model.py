@@ -14,6 +14,7 @@ import msgspec
 
 from services.protocol.api.containers import Config, HealthLog, HostConfig, PortBinding
 from services.protocol.api.networks import EndpointSettings
+from services.protocol.errors import WharfError
 
 
 class Status(enum.StrEnum):
@@ -155,6 +156,8 @@ class Runtime:
         self.restart_timer: asyncio.Task[None] | None = None
         #: A signal meant to end it was sent: no restart policy brings it back from that exit.
         self.stop_requested = False
+        #: A shim without a log was forked for an attach, because of this; the start fails with it.
+        self.log_failure: WharfError | None = None
         #: ``restart`` is between stop and start: the exit is not the end, nothing is auto-removed.
         self.restart_requested = False
         #: Somebody removes it; a second removal is refused.

@@ -29,7 +29,30 @@ def start_shim_request(services: Services, entry: Entry) -> pb.StartShimRequest:
 
 async def ensure_shim(services: Services, entry: Entry) -> None:
     """Fork the shim unless it is there; it ends with ``Shims.delete``."""
-    await services.shims.start_shim(start_shim_request(services, entry))
+    if entry.runtime.log_failure is not None:
+        raise entry.runtime.log_failure
+    request = start_shim_request(services, entry)
+    if request.log.path:
+        Path(request.log.path).parent.mkdir(mode=0o700, exist_ok=True)
+    await services.shims.start_shim(request)
+
+
+async def ensure_streams(services: Services, entry: Entry) -> None:
+    """As :func:`ensure_shim`, for an attach: a log that cannot be written fails the start, not this.
+
+    dockerd opens the log when it starts the container; a client attaches before.
+    """
+    try:
+        await ensure_shim(services, entry)
+    except InvalidParameter as error:
+        request = pb.StartShimRequest(
+            id=entry.id,
+            terminal=entry.definition.config.tty,
+            open_stdin=entry.definition.config.open_stdin,
+            log=pb.LogConfig(driver="none"),
+        )
+        await services.shims.start_shim(request)
+        entry.runtime.log_failure = error
 
 
 def log_driver(services: Services, entry: Entry) -> str:

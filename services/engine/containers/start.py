@@ -28,6 +28,7 @@ from services.engine.containers.remove import remove
 from services.engine.containers.services import Services
 from services.engine.containers.spec import ROOTFS, build_spec
 from services.engine.containers.spec_exec import user_ref
+from services.engine.containers.spec_namespaces import network_owner
 from services.engine.contracts import Sandbox
 from services.engine.scopes import Undo
 from services.protocol import oci
@@ -118,9 +119,22 @@ async def _acquire(services: Services, entry: Entry, undo: Undo) -> oci.Spec:
         sandbox, files = await services.networks.allocate(sandbox_request(entry))
         _record(entry, sandbox)
         etc.write_files(services, entry, files)
+    else:
+        await _take_hostname(services, entry)
     mounts, release = await prepare_mounts(services, entry)
     undo.push(release)
     return build_spec(services, entry, mounts=mounts)
+
+
+async def _take_hostname(services: Services, entry: Entry) -> None:
+    """Who joins another container's network is known by its name there."""
+    owner = network_owner(services.registry, entry.definition)
+    if owner is None:
+        return
+    ours, theirs = entry.definition.config, owner.definition.config
+    if (ours.hostname, ours.domainname) != (theirs.hostname, theirs.domainname):
+        ours.hostname, ours.domainname = theirs.hostname, theirs.domainname
+        await services.registry.save_definition(entry)
 
 
 def _record(entry: Entry, sandbox: Sandbox) -> None:
@@ -153,6 +167,7 @@ def _create_request(services: Services, entry: Entry, spec: oci.Spec) -> pb.Crea
 
 
 async def _drop_task(services: Services, entry: Entry) -> None:
+    entry.runtime.log_failure = None
     with contextlib.suppress(NotFound):
         await services.shims.delete(entry.id, kill=True)
 

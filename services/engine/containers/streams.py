@@ -10,7 +10,7 @@ from services.engine.containers.execs import check_detach_keys
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.prepared import (
     READABLE,
-    ensure_shim,
+    ensure_streams,
     log_driver,
     log_options,
     log_path,
@@ -42,7 +42,7 @@ async def attach(services: Services, args: AttachArgs) -> Stream:
 async def _attach_target(services: Services, entry: Entry, args: AttachArgs) -> Handover | None:
     if args.stream:
         if not transitions.has_task(entry.state):
-            await ensure_shim(services, entry)
+            await ensure_streams(services, entry)
         return _to_shim(services, entry, _attach(entry, args))
     if not args.logs:
         return None
