@@ -89,7 +89,7 @@ async def _run(services: Services, entry: Entry) -> None:
         pid, _ = await _both(_create_task(services, request), services.registry.save_state(entry))
         network = None
         if has_sandbox(entry):
-            network = await services.networks.attach(entry.id, pid)
+            network = await _network(services.networks.attach(entry.id, pid))
         started = await _start_task(services, pb.StartRequest(id=entry.id, network=network))
         entry.state = transitions.running(
             entry.state,
@@ -116,7 +116,7 @@ async def _prepare(services: Services, entry: Entry, undo: Undo) -> oci.Spec:
 async def _acquire(services: Services, entry: Entry, undo: Undo) -> oci.Spec:
     if has_sandbox(entry):
         undo.push(lambda: services.networks.detach(entry.id))
-        sandbox, files = await services.networks.allocate(sandbox_request(entry))
+        sandbox, files = await _network(services.networks.allocate(sandbox_request(entry)))
         _record(entry, sandbox)
         etc.write_files(services, entry, files)
     else:
@@ -170,6 +170,13 @@ async def _drop_task(services: Services, entry: Entry) -> None:
     entry.runtime.log_failure = None
     with contextlib.suppress(NotFound):
         await services.shims.delete(entry.id, kill=True)
+
+
+async def _network(awaitable: Awaitable[T]) -> T:
+    try:
+        return await awaitable
+    except WharfError as error:
+        raise type(error)(f"failed to set up container networking: {error}") from error
 
 
 async def _create_task(services: Services, request: pb.CreateTaskRequest) -> int:

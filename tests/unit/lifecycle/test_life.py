@@ -93,7 +93,7 @@ def test_a_failed_network_ends_the_shim(tmp_path: Path) -> None:
     async def test() -> None:
         world = World(tmp_path)
         entry = await world.container(auto_remove=True)
-        world.networks.failing = SystemError_("failed to set up container networking: no")
+        world.networks.failing = SystemError_("no")
         with pytest.raises(SystemError_, match="failed to set up container networking: no"):
             await start.start(world.services, entry)
         assert not world.shims.all and world.names() == ["destroy"]
