@@ -9,7 +9,8 @@ REPLAY ?= ../shared/replay
 
 # Debian packages, and a file that tells whether each is there.
 PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
-            busybox-static:/bin/busybox procps:/bin/ps
+            busybox-static:/bin/busybox procps:/bin/ps \
+            tini:/usr/bin/tini-static iproute2:/sbin/ip
 REPLAY_PACKAGES := jq:/usr/bin/jq curl:/usr/bin/curl gcc:/usr/bin/cc libc6-dev:/usr/include/stdlib.h
 
 .PHONY: help venv packages run stop test lint unit integration e2e replay bench lock clean

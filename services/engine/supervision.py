@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 #: ``statecode`` of a supervisord that runs normally.
 RUNNING = 1
+#: ``Faults.SHUTDOWN_STATE`` of supervisor.xmlrpc.
+SHUTDOWN_STATE = 6
 _TIMEOUT = 2.0
 
 
@@ -54,6 +56,9 @@ def daemon_is_stopping() -> bool:
         transport = _Transport(url.removeprefix("unix://"))
         proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
         state = proxy.supervisor.getState()
+    except xmlrpc.client.Fault as fault:
+        # A supervisord on its way out answers every method with this.
+        return fault.faultCode == SHUTDOWN_STATE
     except (OSError, xmlrpc.client.Error, http.client.HTTPException) as error:
         log.warning("supervisord does not say whether it is stopping: %s", error)
         return False

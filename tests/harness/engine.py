@@ -146,14 +146,16 @@ class Engine:
         self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """The docker command; with *check* a failure is an assertion that shows what it printed."""
-        done = subprocess.run(
+        raw = subprocess.run(
             ["docker", *arguments],
             env=self.environment,
-            input=stdin if stdin is not None else None,
-            stdin=subprocess.DEVNULL if stdin is None else None,
+            input=b"" if stdin is None else stdin.encode(),
             capture_output=True,
-            text=True,
             timeout=timeout,
+        )
+        # Decoded here: text mode would turn a terminal's "\r\n" into "\n".
+        done = subprocess.CompletedProcess(
+            raw.args, raw.returncode, raw.stdout.decode(errors="replace"), raw.stderr.decode(errors="replace")
         )
         if check and done.returncode:
             raise AssertionError(
