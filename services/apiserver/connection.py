@@ -57,7 +57,7 @@ class Connection(H11Protocol):
         try:
             await self._falcon(scope, exchange.receive, exchange.send)
         except ClientGone:
-            self.transport.abort()
+            self.drop()
         except asyncio.CancelledError:
             if not exchange.is_gone:
                 raise
@@ -109,6 +109,11 @@ class Connection(H11Protocol):
         self.transport.write((head + body).encode())
         self.transport.write_eof()
         self.loop.call_later(_LINGER, self.transport.close)
+
+    def drop(self) -> None:
+        """End the connection although an answer is not complete."""
+        self.cycle.disconnected = True
+        self.transport.abort()
 
     async def quiesce(self) -> bytes:
         """Stop reading, write out what is buffered; the bytes the client sent behind its request.

@@ -84,7 +84,7 @@ class Exchange:
     def settle(self) -> None:
         """After the request: an answer that was begun and not finished must not look whole."""
         if self.taken and not self.finished:
-            self._connection.transport.abort()
+            self._connection.drop()
 
     def client_gone(self) -> None:
         self.is_gone = True

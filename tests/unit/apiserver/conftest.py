@@ -62,7 +62,8 @@ def start_server(root: Path) -> Iterator[Server]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with start_server(tmp_path_factory.mktemp("exec")) as running:
         yield running
-    assert "Traceback" not in running.log.read_text(), running.log.read_text()
+    log = running.log.read_text()
+    assert "Traceback" not in log and "ASGI" not in log, log
 
 
 def wait_until_answers(client: Client, log: Path) -> None:

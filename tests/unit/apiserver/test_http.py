@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from services.apiserver.query import timestamp
 from services.protocol.errors import Conflict, NotFound, NotModified, Unavailable
 from services.protocol.verbs import Nothing
 from services.protocol.verbs import containers as verbs
@@ -63,6 +64,14 @@ def test_unclean_paths_are_redirected(client: Client) -> None:
     status, body, response = client.request("POST", "/v1.50/containers//start?t=1")
     assert (status, body) == (301, b"")
     assert response.getheader("location") == "/v1.50/containers/start?t=1"
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [("", 0), ("1.5", 1_500_000_000), ("-1", -1_000_000_000), ("32472144000", (1 << 63) - 1)],
+)
+def test_timestamps(text: str, nanoseconds: int) -> None:
+    assert timestamp("since", text) == nanoseconds
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD"])
