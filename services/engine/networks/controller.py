@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from services.engine.contracts import ContainerNetworks, EtcFiles, Sandbox, SandboxRequest
 from services.engine.events import Events
 from services.engine.networks import checks, listing
 from services.engine.networks.connect import Connector
+from services.engine.networks.dns.service import DnsService
 from services.engine.networks.drivers.base import Driver
 from services.engine.networks.drivers.bridge import BridgeDriver
 from services.engine.networks.drivers.null import HostDriver, NullDriver
@@ -33,6 +35,8 @@ from services.protocol.api.networks import (
 )
 from services.protocol.errors import NotFound, Unavailable, WharfError
 
+log = logging.getLogger(__name__)
+
 
 class NetworkController:
     """Built before the engine serves; :meth:`restore` comes before any other call."""
@@ -55,6 +59,7 @@ class NetworkController:
             self._records, self._registry, self._kernel, self._ports, events, settings
         )
 
+        self._dns = DnsService(self._sandboxes)
         self._locks = KeyedLocks()
         self._manager = Manager(self._records, self._registry, self._kernel, self._sandboxes, events)
         self._connector: Connector | None = None
@@ -72,18 +77,28 @@ class NetworkController:
 
     async def allocate(self, request: SandboxRequest) -> tuple[Sandbox, EtcFiles]:
         async with self._locks.hold(request.container_id):
+            await self._dns.stop(request.container_id)
             return await self._sandboxes.allocate(request)
 
     async def attach(self, container_id: str, pid: int) -> pb.NetworkSetup:
         async with self._locks.hold(container_id):
-            return await self._sandboxes.attach(container_id, pid)
+            setup = await self._sandboxes.attach(container_id, pid)
+            await self._dns.start(self._sandboxes.by_container[container_id], pid)
+            return setup
 
     async def detach(self, container_id: str) -> None:
         async with self._locks.hold(container_id):
+            await self._dns.stop(container_id)
             await self._sandboxes.detach(container_id)
 
     async def restore(self, running: Mapping[str, int]) -> None:
         await restore(running, self._records, self._registry, self._kernel, self._ports, self._sandboxes)
+
+        for record in list(self._sandboxes.by_container.values()):
+            try:
+                await self._dns.start(record, running[record.container_id])
+            except WharfError as error:
+                log.error("container %s has no name resolution: %s", record.container_id, error)
 
     def network_id(self, name: str) -> str | None:
         try:
@@ -130,6 +145,7 @@ class NetworkController:
         kernel: the table and the bridges the daemon made are made again at the next start."""
         if remove and not self._sandboxes.by_container:
             await self._kernel.run(self._remove_all)
+        await self._dns.close()
         await self._background.drain()
         self._ports.close()
         self._kernel.close()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from services.engine.networks.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
+    NLM_F_EXCL,
     Message,
     NetlinkSocket,
     attribute,
@@ -67,9 +68,10 @@ class Table:
     def _make(self, command: int, payload: bytes, flags: int = 0) -> Message:
         return _message(command, self.family, payload, flags)
 
-    def create(self) -> Message:
-        """No error if it is there."""
-        return self._make(_NEWTABLE, text(1, self.name), NLM_F_CREATE)
+    def create(self, *, exclusive: bool = False) -> Message:
+        """No error if it is there, unless *exclusive* (EEXIST)."""
+        flags = NLM_F_CREATE | (NLM_F_EXCL if exclusive else 0)
+        return self._make(_NEWTABLE, text(1, self.name), flags)
 
     def delete(self) -> Message:
         return self._make(_DELTABLE, text(1, self.name))

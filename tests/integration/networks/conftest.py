@@ -228,6 +228,7 @@ class Lab:
 
     def restart(self, *dead: str) -> None:
         """As after ``kill -9`` of the engine: nothing is undone, sockets vanish, all is read again."""
+        self.run(self.controller._dns.close())
         self.controller._ports.close()
         self.controller._kernel.close()
         self.run(self.controller._background.drain())
