@@ -97,6 +97,8 @@ async def _run(services: Services, entry: Entry) -> None:
             started_at=started.started_at or time.time_ns(),
             health=health.initial(entry),
         )
+        if entry.state.sandbox_id:
+            entry.state = transitions.replace(entry.state, sandbox_key=f"/proc/{entry.state.pid}/ns/net")
         await services.registry.save_state(entry)
         undo.keep()
     announce(services, entry, "start")
