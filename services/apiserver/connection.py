@@ -59,8 +59,8 @@ class Connection(H11Protocol):
         except ClientGone:
             self.drop()
         except asyncio.CancelledError:
-            if not exchange.is_gone:
-                raise
+            self.drop()  # the client has gone, or the server is stopping and has waited long enough
+            return
         exchange.settle()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -94,8 +94,12 @@ class Connection(H11Protocol):
         if self.conn.our_state is not h11.SEND_RESPONSE and self.conn.our_state is not h11.IDLE:
             self.transport.close()  # in the middle of an answer: there is no place for another
             return
-        if getattr(error, "error_status_hint", 400) == 431:
+        hint = getattr(error, "error_status_hint", 400)
+        if hint == 431:
             line = "431 Request Header Fields Too Large"
+        elif hint == 501:
+            self._refuse("501 Not Implemented", "Unsupported transfer encoding")
+            return
         elif text := _TEXT_OF.get(str(error)):
             self._refuse("400 Bad Request", f"400 Bad Request: {text}")
             return

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -62,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         level={"fatal": "CRITICAL"}.get(level, level.upper()),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # one per connection
     hosts = options.host or settings.get("hosts") or [f"unix://{options.exec_root}/docker.sock"]
     group = options.group if options.group is not None else settings.get("group", listeners.DEFAULT_GROUP)
     try:

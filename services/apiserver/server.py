@@ -22,7 +22,7 @@ from gunicorn.workers.base import Worker
 
 TITLE = "wharfd: apiserver"
 #: Seconds until a worker that was asked to stop is killed; more than its own grace.
-STOP = 7
+STOP = 5
 #: Seconds without a sign of life after which the arbiter kills the worker.
 HANG = 60
 _PR_SET_PDEATHSIG = 1

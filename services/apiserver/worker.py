@@ -20,7 +20,7 @@ from services.apiserver.events import EventHub
 from services.protocol.paths import ExecRoot
 
 #: Seconds that answers in progress may take when the server is stopped.
-GRACE = 5
+GRACE = 3
 #: Seconds an idle connection is kept; dockerd has no limit.
 KEEP_ALIVE = 3600
 

@@ -58,12 +58,14 @@ class System:
         reply.document(resp, views.info(info, req.context.version))
 
     async def on_get_df(self, req: Request, resp: Response) -> None:
-        types = Query(req).all("type")
+        query = Query(req)
+        types, verbose = query.all("type"), query.flag("verbose")
         for one in types:
             if one not in _OBJECT_TYPES:
                 raise InvalidParameter(f"unknown object type: {one}")
         usage = await self._engine.call(verbs.DISK_USAGE, verbs.DiskUsageArgs(types))
-        reply.document(resp, views.disk_usage(msgspec.json.decode(usage), req.context.version))
+        document = views.disk_usage(msgspec.json.decode(usage), req.context.version, verbose=verbose)
+        reply.document(resp, document)
 
     async def on_post_auth(self, req: Request, resp: Response) -> None:
         await body.document(req)

@@ -33,6 +33,10 @@ _CONFIG_BEFORE_1_50: dict[str, Any] = {
 }
 
 
+#: Shown from 1.52 only when they have a value.
+_NOT_EMPTY = ("Parent", "Comment", "DockerVersion", "Author")
+
+
 def _config(config: dict[str, Any], version: Version) -> dict[str, Any]:
     shown = {name: config.get(name, default) for name, default in _CONFIG.items()}
     shown.update({name: config[name] for name in _CONFIG_OPTIONAL if config.get(name)})
@@ -44,6 +48,10 @@ def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
         document["Config"] = _config(document["Config"], version)
     if version < (1, 44):
         document["VirtualSize"] = document.get("Size", 0)
+    if version >= (1, 52):
+        for name in _NOT_EMPTY:
+            if not document.get(name):
+                document.pop(name, None)
     return document
 
 

@@ -80,6 +80,23 @@ def test_attach_hands_the_connection_over(
     assert owner.envelopes[0].payload == b"to the shim"
 
 
+def test_a_half_close_before_the_hand_over_is_not_lost(client: Client, engine: FakeEngine, shim: Any) -> None:
+    """``printf x | docker attach`` may have sent all and closed while the engine still thinks."""
+    owner = shim(echo)
+
+    async def attach(args: verbs.AttachArgs, _: object) -> verbs.Stream:
+        await asyncio.sleep(0.3)
+        return verbs.Stream(Handover(str(owner.path), b""), False)
+
+    engine.on(verbs.ATTACH, attach)
+    engine.start()
+    with client.connect() as sock:
+        sock.sendall(attach_request("/containers/c/attach?stream=1&stdin=1") + b"all")
+        sock.shutdown(socket.SHUT_WR)
+        assert read_head(sock)[0] == "HTTP/1.1 101 UPGRADED"
+        assert read_all(sock) == b"allbye"
+
+
 def test_attach_over_tcp_and_without_upgrade(server: Server, engine: FakeEngine, shim: Any) -> None:
     owner = shim(echo)
     engine.on(verbs.ATTACH, verbs.Stream(Handover(str(owner.path), b""), False))

@@ -1,0 +1,102 @@
+"""The client of the engine by itself: what cannot wait 30 seconds in a test of the whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from services.apiserver.client import Engine
+from services.protocol.errors import DeadlineExceeded, Unavailable
+from services.protocol.paths import ExecRoot
+from services.protocol.verbs import Nothing, Ref
+from services.protocol.verbs import containers as verbs
+from services.protocol.verbs import images as image_verbs
+from tests.unit.apiserver.fakes import FakeEngine
+
+
+def with_engine(root: Path, work: Callable[[Engine], Awaitable[Any]], *, wait: float = 0.4) -> Any:
+    async def run() -> Any:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        engine = Engine(ExecRoot(root), context, wait=wait)
+        engine.open()
+        try:
+            return await work(engine)
+        finally:
+            engine.close()
+            context.term()
+
+    return asyncio.run(run())
+
+
+def test_waiting_for_an_engine_is_bounded(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="engine is not available"):
+        with_engine(tmp_path, lambda engine: engine.call(verbs.START, Ref("c")))
+    assert 0.4 <= time.monotonic() - began < 5
+
+
+def test_an_engine_that_does_not_answer_meets_the_deadline(tmp_path: Path) -> None:
+    fake = FakeEngine(tmp_path)
+    cancelled: list[str] = []
+
+    async def start(args: Ref, _: object) -> Nothing:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        cancelled.append(args.ref)
+        return Nothing()
+
+    fake.on(verbs.START, start)
+    fake.start()
+
+    async def ask(engine: Engine) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await engine.call(verbs.START, Ref("c"), timeout=0.3)
+        for _ in range(100):
+            if cancelled:
+                break
+            await asyncio.sleep(0.02)
+
+    try:
+        with_engine(tmp_path, ask)
+    finally:
+        fake.stop()
+    assert cancelled == ["c"]
+
+
+def test_a_request_whose_body_was_passed_is_not_repeated(tmp_path: Path) -> None:
+    fake = FakeEngine(tmp_path)
+    began = asyncio.Event()
+
+    async def load(args: image_verbs.LoadArgs, context: Any) -> Any:
+        os.close((await context.fds())[0])
+        yield b"begun"
+        await asyncio.Event().wait()
+
+    fake.on_stream(image_verbs.LOAD, load)
+    fake.start()
+
+    async def ask(engine: Engine) -> int:
+        reader, writer = os.pipe()
+        os.close(writer)
+        items = 0
+        with pytest.raises(Unavailable, match="while it read the request's body"):
+            async for _ in engine.stream(image_verbs.LOAD, image_verbs.LoadArgs(), fds=[reader]):
+                items += 1
+                began.set()
+                await asyncio.to_thread(fake.stop)
+                await asyncio.to_thread(fake.start)
+        return items
+
+    try:
+        assert with_engine(tmp_path, ask, wait=10) == 1
+    finally:
+        fake.stop()
+    assert [attempt for _, _, attempt in fake.calls] == [1]
