@@ -31,7 +31,16 @@ def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
             document["Config"]["MacAddress"] = endpoint["MacAddress"]
         for one in (settings.get("Networks") or {}).values():
             one.pop("DNSNames", None)
-    return document
+    # Docker's engine turns these documents into maps to change them, which sorts their keys.
+    return _sorted(document) if version < (1, 52) else document
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return value
 
 
 def summary(row: dict[str, Any], version: Version) -> dict[str, Any]:

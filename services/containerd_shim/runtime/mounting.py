@@ -12,7 +12,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from services.containerd_shim.runtime import cgroup_mounts, copyup, inroot
+from services.containerd_shim.runtime import cgroup_mounts, copyup, foreign, inroot
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.failures import StartError
 from services.containerd_shim.runtime.mounts import MountPlan
@@ -53,7 +53,11 @@ def clone_sources(plans: list[MountPlan], bundle: str) -> dict[int, int]:
         source = plan.source if plan.source.startswith("/") else f"{bundle}/{plan.source}"
         flags = sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if plan.recursive else 0)
         try:
-            clones[index] = sc.open_tree(sc.AT_FDCWD, source, flags)
+            clones[index] = (
+                foreign.clone(source, flags)
+                if foreign.is_foreign(source)
+                else sc.open_tree(sc.AT_FDCWD, source, flags)
+            )
         except OSError as error:
             raise _failed(plan, error) from error
     return clones

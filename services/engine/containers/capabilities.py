@@ -36,6 +36,17 @@ def supported() -> tuple[str, ...]:
     return KNOWN[: last + 1]
 
 
+@functools.cache
+def available() -> tuple[str, ...]:
+    """The capabilities this engine has itself: more than that it cannot give to anybody."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            mask = int(value, 16)
+            return tuple(known for number, known in enumerate(supported()) if mask >> number & 1)
+    return supported()
+
+
 def normalize(names: Sequence[str]) -> list[str]:
     """Upper case with ``CAP_``; ``ALL`` stays. Raises ``InvalidParameter`` for an unknown one."""
     result = []
@@ -52,9 +63,9 @@ def normalize(names: Sequence[str]) -> list[str]:
 def resolve(add: Sequence[str], drop: Sequence[str], *, privileged: bool) -> list[str]:
     """The capabilities of a container: the defaults, without *drop*, with *add*; all if privileged."""
     if privileged:
-        return list(supported())
+        return list(available())
     added, dropped = normalize(add), normalize(drop)
     if ALL in added:
-        return [name for name in supported() if name not in dropped]
+        return [name for name in available() if name not in dropped]
     kept = [] if ALL in dropped else [name for name in DEFAULTS if name not in dropped]
     return list(dict.fromkeys([*kept, *added]))

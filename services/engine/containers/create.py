@@ -24,6 +24,7 @@ from services.engine.containers.image_config import command_line, merge_image_co
 from services.engine.containers.links import resolve_links
 from services.engine.containers.model import Container, ContainerState, Entry
 from services.engine.containers.mount_parse import collect
+from services.engine.containers.prepared import log_path
 from services.engine.containers.services import Services
 from services.engine.containers.sysinfo import sysinfo
 from services.engine.containers.validate.config import check_config
@@ -42,6 +43,7 @@ from services.engine.contracts import Image
 from services.engine.rpc import Context
 from services.engine.scopes import Undo
 from services.protocol.api.containers import Config, CreateReply, CreateRequest, HostConfig
+from services.protocol.errors import InvalidParameter, SystemError_
 from services.protocol.verbs.containers import CreateArgs
 
 #: API version since which a read-only bind is read-only recursively.
@@ -89,6 +91,8 @@ def _check(services: Services, args: CreateArgs) -> tuple[Config, HostConfig, En
 
 def _split(request: CreateRequest) -> tuple[Config, HostConfig]:
     config = Config(**{field: getattr(request, field) for field in Config.__struct_fields__})
+    if config.on_build is None:
+        config.on_build = UNSET  # clients send null for what inspect does not show
     return config, request.host_config or HostConfig()
 
 
@@ -163,10 +167,14 @@ async def _acquire(services: Services, entry: Entry, undo: Undo, *, old_read_onl
     definition = entry.definition
     config, host = definition.config, definition.host_config
     storage_options = {} if host.storage_opt is UNSET else host.storage_opt
-    await services.layers.create(entry.id, definition.chain_id, storage_options)
+    try:
+        await services.layers.create(entry.id, definition.chain_id, storage_options)
+    except InvalidParameter as error:
+        raise SystemError_(str(error)) from error  # what Docker's drivers refuse is its own error
     undo.push(lambda: services.layers.remove(entry.id))
     directory = services.container_dir(entry.id)
     directory.mkdir(mode=0o700, parents=True)
+    log_path(services, entry).parent.mkdir(mode=0o700, exist_ok=True)
     undo.push(lambda: _remove_directory(directory))
     wanted = (
         await asyncio.to_thread(collect, services.registry, host, old_read_only=old_read_only)

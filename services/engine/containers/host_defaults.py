@@ -12,7 +12,7 @@ from services.engine.containers.modes import joined_container
 from services.engine.containers.registry import Registry
 from services.engine.containers.sysinfo import sysinfo
 from services.protocol.api.containers import HostConfig, RestartPolicy
-from services.protocol.errors import WharfError
+from services.protocol.errors import InvalidParameter, NotFound, WharfError
 from services.protocol.settings import Settings
 
 _MASKED = (
@@ -44,7 +44,7 @@ def fill_before_checks(host: HostConfig) -> None:
 
 
 def fill_defaults(settings: Settings, registry: Registry, host: HostConfig) -> None:
-    """moby ``adaptContainerSettings``; raises ``NotFound`` for a joined container that is not there."""
+    """moby ``adaptContainerSettings``; raises ``InvalidParameter`` when a joined container is missing."""
     if host.memory > 0 and host.memory_swap == 0:
         host.memory_swap = host.memory * 2
     host.shm_size = host.shm_size or settings.default_shm_size
@@ -88,7 +88,11 @@ def _fill_security(registry: Registry, host: HostConfig) -> None:
         return
     for mode in (host.ipc_mode, host.pid_mode):
         if ref := joined_container(mode):
-            registry.get(ref)
+            try:
+                registry.get(ref)
+            except NotFound as error:
+                # Not a 404, which clients take for a missing image.
+                raise InvalidParameter(str(error)) from error
 
 
 @functools.cache

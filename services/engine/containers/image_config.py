@@ -22,8 +22,7 @@ def merge_image_config(config: Config, image: Config | None) -> None:
         _merge_command(config, image)
         _merge_ports(config, image)
         _merge_health(config, image)
-        if image.volumes:
-            config.volumes = {**(config.volumes or {}), **image.volumes}
+        config.volumes = {**(config.volumes or {}), **(image.volumes or {})} or None
         if image.shell is not UNSET and config.shell is UNSET:
             config.shell = list(image.shell)
     if config.labels is None:

@@ -7,8 +7,9 @@ import re
 import stat
 from collections.abc import Sequence
 
+from services.engine.containers.values import go_quote
 from services.protocol import oci
-from services.protocol.api.containers import DeviceMapping, HostConfig
+from services.protocol.api.containers import DeviceMapping, DeviceRequest, HostConfig
 from services.protocol.errors import SystemError_
 
 _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z", re.ASCII)
@@ -36,6 +37,8 @@ _SKIPPED_IN_DEV = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts"
 
 def build_devices(host: HostConfig) -> tuple[list[oci.Device], list[oci.DeviceCgroup]]:
     """(nodes, rules); raises ``SystemError_`` with Docker's texts."""
+    for request in host.device_requests or []:
+        raise _no_driver(request)
     if host.privileged:
         return _host_devices() + _mapped_privileged(host.devices), [_ALLOW_ALL]
     nodes: list[oci.Device] = []
@@ -46,6 +49,17 @@ def build_devices(host: HostConfig) -> tuple[list[oci.Device], list[oci.DeviceCg
             rules.append(_rule(node.type, node.major, node.minor, mapping.cgroup_permissions))
     rules.extend(parse_rule(rule) for rule in host.device_cgroup_rules or [])
     return nodes, rules
+
+
+def _no_driver(request: DeviceRequest) -> SystemError_:
+    """No device driver is there: what Docker's engine says on a host without any."""
+    capabilities = request.capabilities or []
+    if not request.driver and any("gpu" in wanted for wanted in capabilities):
+        return SystemError_("failed to discover GPU vendor from CDI: no known GPU vendor found")
+    listed = " ".join(f"[{' '.join(wanted)}]" for wanted in capabilities)
+    return SystemError_(
+        f"could not select device driver {go_quote(request.driver)} with capabilities: [{listed}]"
+    )
 
 
 def _rule(kind: str, major: int | None, minor: int | None, access: str) -> oci.DeviceCgroup:

@@ -64,7 +64,7 @@ HOST: list[Case] = [
     ({"Runtime": "bogus"}, INVALID, "unknown or invalid runtime name: bogus"),
     ({"Isolation": "bogus"}, INVALID, "invalid isolation (bogus): linux only supports 'default'"),
     ({"IpcMode": "bogus"}, INVALID, "invalid IPC mode: bogus"),
-    ({"IpcMode": "container:nosuch"}, MISSING, "No such container: nosuch"),
+    ({"IpcMode": "container:nosuch"}, INVALID, "No such container: nosuch"),
     ({"ExtraHosts": ["bad"]}, INVALID, 'bad format for add-host: "bad"'),
     ({"ExtraHosts": ["a:notanip"]}, INVALID, 'invalid IP address in add-host: "notanip"'),
     ({"Binds": ["/a:b"]}, SYSTEM, "invalid volume specification: '/a:b': invalid mount config for type "
