@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from pathlib import Path
@@ -106,9 +107,8 @@ def veths(engine: Engine) -> set[str]:
 
 def cgroups(identities: set[str]) -> set[str]:
     """Which of *identities* have a cgroup."""
-    return {
-        path.name for path in Path("/sys/fs/cgroup").glob("**/*") if path.name in identities and path.is_dir()
-    }
+    found = {name for _, names, _ in os.walk("/sys/fs/cgroup") for name in names}
+    return identities & found
 
 
 def check_no_orphans(engine: Engine, ever: set[str]) -> None:

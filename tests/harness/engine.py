@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import docker
 from supervisor.xmlrpc import SupervisorTransport
 
+from tests.harness import SESSION
 from tests.harness.images import busybox_archive
 from tests.harness.network import remove_bridge, remove_tables
 from tests.harness.readiness import answers, wait_until
@@ -30,12 +32,13 @@ class Engine:
     """Life: ``start`` -> (``docker``, ``client``, ``kill`` ...)* -> ``close``."""
 
     def __init__(self, *flags: str) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="wh-", dir="/tmp"))
+        self.root = Path(tempfile.mkdtemp(prefix=f"wh-{SESSION}-", dir="/tmp"))
         self.exec_root = self.root / "x"
         self.data_root = self.root / "d"
         self.socket = self.root / "docker.sock"
         self.log = self.root / "wharfd.log"
-        self.bridge = f"wht{self.root.name[-8:].lower()}"
+        # At most 15 bytes (netdevice(7)).
+        self.bridge = f"wht{SESSION}{secrets.token_hex(2)}"
         self.host = f"unix://{self.socket}"
         self.flags = flags
         self.process: subprocess.Popen[bytes] | None = None

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from tests.harness import SESSION
 from tests.harness.network import links, tables
 
 #: Seconds that the kernel gets to finish what was begun (a namespace dies some time after its
@@ -19,7 +20,7 @@ SETTLE = 10.0
 #: How test daemons name their roots and bridges (``Engine``).
 #: Parent of all containers' cgroups.
 CGROUP_PARENT = "wharfd"
-MARKS = ("/tmp/wh-", "wht")
+MARKS = (f"/tmp/wh-{SESSION}-", f"wht{SESSION}")
 
 
 @dataclass(frozen=True)
