@@ -67,16 +67,30 @@ async def start(services: Services, exec_id: str, options: ExecStart, *, repeate
     been done.
     """
     entry, exec_ = _active(services, exec_id)
-    if (refusal := _refusal(exec_)) is not None and not (repeated and exec_.exit_code is None):
-        if options.detach:
-            raise Conflict(refusal)
-        return Stream(handover=None, tty=exec_.tty, text=f"{refusal}\r\n")
-    exec_.console_size = _size(options.console_size) or exec_.console_size
-    await prepare(services, entry, exec_)
+    state = await _begun(services, entry, exec_) if repeated else None
+    if state is None or state == pb.STOPPED:
+        if (refusal := _refusal(exec_)) is not None:
+            if options.detach:
+                raise Conflict(refusal)
+            return Stream(handover=None, tty=exec_.tty, text=f"{refusal}\r\n")
+        exec_.console_size = _size(options.console_size) or exec_.console_size
+        await prepare(services, entry, exec_)
     if options.detach:
-        await _start_detached(services, entry, exec_)
+        if state != pb.RUNNING:
+            await _start_detached(services, entry, exec_)
         return Stream(handover=None, tty=exec_.tty)
     return Stream(handover=_handover(services, exec_), tty=exec_.tty)
+
+
+async def _begun(services: Services, entry: Entry, exec_: Exec) -> pb.Status | None:
+    """How far the engine before this one had come with the start of *exec_*; None: not begun."""
+    if not exec_.started or exec_.exit_code is not None:
+        return None
+    try:
+        return (await services.shims.state(entry.id, exec_.id)).status
+    except NotFound:
+        exec_.started = exec_.running = False
+        return None
 
 
 async def prepare(services: Services, entry: Entry, exec_: Exec) -> None:

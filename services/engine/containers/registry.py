@@ -7,11 +7,14 @@ disk. Names are reserved in memory first, so that two creates cannot both have o
 from __future__ import annotations
 
 import bisect
+import sqlite3
 from collections.abc import Iterator
 
 import msgspec
 
 from services.engine.containers.model import Container, ContainerState, Entry
+from services.engine.containers.removed import LIMIT as REMEMBERED
+from services.engine.containers.removed import Removed
 from services.engine.store import Schema, Store
 from services.protocol.errors import Conflict, InvalidParameter, NotFound
 
@@ -21,6 +24,7 @@ SCHEMA = Schema(
         """CREATE TABLE containers (
             id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,
             definition BLOB NOT NULL, state BLOB NOT NULL)""",
+        "CREATE TABLE removed (id TEXT NOT NULL, name TEXT NOT NULL, exit_code INTEGER NOT NULL)",
     ),
 )
 
@@ -33,6 +37,10 @@ class Registry:
         self._by_id: dict[str, Entry] = {}
         self._names: dict[str, str] = {}
         self._ids: list[str] = []
+        #: The end of the containers that are not there any more.
+        self.removed = Removed()
+        for row in store.load("SELECT id, name, exit_code FROM removed ORDER BY rowid"):
+            self.removed.add(*row)
         for definition, state in store.load("SELECT definition, state FROM containers"):
             entry = Entry(
                 msgspec.msgpack.decode(definition, type=Container),
@@ -123,7 +131,18 @@ class Registry:
         )
 
     async def remove(self, entry: Entry) -> None:
-        await self._store.execute("DELETE FROM containers WHERE id=?", entry.id)
+        """Gone; how it ended is remembered for a while, in the same transaction."""
+        ended = (entry.id, entry.definition.name, entry.state.exit_code)
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM containers WHERE id=?", (entry.id,))
+            connection.execute("INSERT INTO removed VALUES (?, ?, ?)", ended)
+            connection.execute(
+                "DELETE FROM removed WHERE rowid <= (SELECT max(rowid) FROM removed) - ?", (REMEMBERED,)
+            )
+
+        await self._store.write(write)
+        self.removed.add(*ended)
         self._by_id.pop(entry.id, None)
         at = bisect.bisect_left(self._ids, entry.id)
         if at < len(self._ids) and self._ids[at] == entry.id:

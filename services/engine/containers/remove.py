@@ -2,8 +2,9 @@
 
 The removal is one commit: the container's row goes first, then what it held. A crash in between
 leaves layers, directories and endpoints of a container that nobody knows, which ``restore`` sweeps.
-Only anonymous volumes cannot be told from volumes that are to stay; when those are to be removed,
-the container is first marked as being removed, and ``restore`` takes the removal up again.
+Only anonymous volumes cannot be told from volumes that are to stay. Where those are to be removed,
+the container is first marked as being removed, its volumes go, then its row; ``restore`` takes a
+removal up again that was interrupted.
 """
 
 from __future__ import annotations
@@ -86,26 +87,40 @@ async def finish(services: Services, entry: Entry) -> None:
 
 
 async def _destroy(services: Services, entry: Entry, *, volumes: bool) -> None:
-    doomed = _anonymous_volumes(services, entry) if volumes else []
-    if doomed and entry.state.status is not Status.REMOVING:
-        entry.state = transitions.removing(entry.state)
-        await services.registry.save_state(entry)
+    if volumes and (doomed := _anonymous_volumes(services, entry)):
+        await _remove_volumes(services, entry, doomed)
     await services.registry.remove(entry)
-    services.removed.add(entry)
     services.execs.forget(entry)
+    await _release(services, entry)
+    await asyncio.gather(
+        _logged(entry, "its layer", services.layers.remove(entry.id)),
+        _logged(entry, "its directory", _remove_directory(services, entry)),
+    )
+    announce(services, entry, "destroy")
+    entry.runtime.gone = True
+    entry.runtime.notify()
+
+
+async def _release(services: Services, entry: Entry) -> None:
     await asyncio.gather(
         _logged(entry, "its shim", _end_shim(services, entry)),
         _logged(entry, "its network", services.networks.detach(entry.id)),
         _logged(entry, "its volumes", release_mounts(services, entry)),
     )
-    await asyncio.gather(
-        _logged(entry, "its layer", services.layers.remove(entry.id)),
-        _logged(entry, "its directory", _remove_directory(services, entry)),
-        *(_logged(entry, f"volume {name}", services.volumes.remove(name)) for name in doomed),
-    )
-    announce(services, entry, "destroy")
-    entry.runtime.gone = True
-    entry.runtime.notify()
+
+
+async def _remove_volumes(services: Services, entry: Entry, names: list[str]) -> None:
+    if entry.state.status is not Status.REMOVING:
+        entry.state = transitions.removing(entry.state)
+        await services.registry.save_state(entry)
+    await _release(services, entry)
+    for name in names:
+        await _logged(entry, f"volume {name}", _remove_volume(services, name))
+
+
+async def _remove_volume(services: Services, name: str) -> None:
+    with contextlib.suppress(NotFound, Conflict):  # removed before a crash, or in use by another
+        await services.volumes.remove(name)
 
 
 def _anonymous_volumes(services: Services, entry: Entry) -> list[str]:
@@ -118,9 +133,11 @@ def _anonymous_volumes(services: Services, entry: Entry) -> list[str]:
 
 async def _end_shim(services: Services, entry: Entry) -> None:
     """A shim that was prepared for an attach and never used, or the rest of a failed start."""
-    if services.exec_root.shim_dir(entry.id).exists():
+    directory = services.exec_root.shim_dir(entry.id)
+    if directory.exists():
         with contextlib.suppress(NotFound):
             await services.shims.delete(entry.id, kill=True)
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 async def _remove_directory(services: Services, entry: Entry) -> None:

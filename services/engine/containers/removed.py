@@ -4,34 +4,27 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from services.engine.containers.model import Entry
-from services.protocol.api.containers import WaitReply
-
 #: Containers remembered.
-_REMEMBERED = 1024
-
-
-def wait_reply(entry: Entry) -> WaitReply:
-    """How *entry* ended, as ``wait`` says it; a failed start is told to who asked for it, not here."""
-    return WaitReply(status_code=entry.state.exit_code)
+LIMIT = 1024
 
 
 class Removed:
-    """By id, name, or an id prefix of at least twelve digits."""
+    """Exit codes by id, name, or an id prefix of at least twelve digits."""
 
-    def __init__(self, limit: int = _REMEMBERED) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._replies: OrderedDict[str, tuple[str, WaitReply]] = OrderedDict()
+        self._ended: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
-    def add(self, entry: Entry) -> None:
-        self._replies[entry.id] = (entry.definition.name, wait_reply(entry))
-        if len(self._replies) > self._limit:
-            self._replies.popitem(last=False)
+    def add(self, container_id: str, name: str, exit_code: int) -> None:
+        self._ended[container_id] = (name, exit_code)
+        if len(self._ended) > self._limit:
+            self._ended.popitem(last=False)
 
-    def find(self, ref: str) -> WaitReply | None:
-        if (found := self._replies.get(ref)) is not None:
+    def exit_code(self, ref: str) -> int | None:
+        """Of the container removed last that *ref* names; None when none is remembered."""
+        if (found := self._ended.get(ref)) is not None:
             return found[1]
-        for container_id, (name, answer) in reversed(self._replies.items()):
+        for container_id, (name, exit_code) in reversed(self._ended.items()):
             if ref.removeprefix("/") == name or (len(ref) >= 12 and container_id.startswith(ref)):
-                return answer
+                return exit_code
         return None

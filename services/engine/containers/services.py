@@ -10,7 +10,6 @@ from pathlib import Path
 
 from services.engine.containers.exec_table import ExecTable
 from services.engine.containers.registry import Registry
-from services.engine.containers.removed import Removed
 from services.engine.contracts import ImageService, LayerService, NetworkService, VolumeService
 from services.engine.events import Events
 from services.engine.scopes import Background
@@ -33,10 +32,9 @@ class Services:
     shims: Shims
     background: Background
     execs: ExecTable = field(init=False)
-    removed: Removed = field(default_factory=Removed)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "execs", ExecTable(self.exec_root))
+        self.execs = ExecTable(self.exec_root)
 
     def container_dir(self, container_id: str) -> Path:
         """``<data-root>/containers/<id>``, mode 0700: log, hosts, hostname, resolv.conf, checkpoints."""

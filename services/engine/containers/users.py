@@ -22,12 +22,14 @@ def of(registry: Registry) -> ContainerUsers:
 
 def _use(entry: Entry) -> ContainerUse:
     definition = entry.definition
+    # Its anonymous volumes go before its record: they must not be in use by it any more.
+    going = entry.state.status is Status.REMOVING
     return ContainerUse(
         id=definition.id,
         name=definition.name,
         running=entry.state.status in _LIVE,
         image_id=definition.image_id,
         image_name=definition.image_reference,
-        volumes=[mount.name for mount in definition.mounts if mount.name],
+        volumes=[mount.name for mount in definition.mounts if mount.name and not going],
         networks=list(definition.endpoints),
     )

@@ -2,7 +2,7 @@
 
 Exits are told apart by ``finished_at``, which never repeats for one container (``transitions``).
 A request that is sent again after a restart of the engine may have missed its exit or removal:
-exits recorded by this process count for it, and so do removals that ``removed.Removed`` remembers.
+exits recorded by this process count for it, and so do removals that the registry remembers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable
 
 from services.engine.containers import transitions
 from services.engine.containers.model import Entry
-from services.engine.containers.removed import wait_reply
 from services.engine.containers.services import Services
 from services.engine.rpc import Context
+from services.protocol.api.containers import WaitReply
 from services.protocol.errors import InvalidParameter, NotFound
 from services.protocol.verbs.containers import WaitArgs, Waited
 
@@ -58,15 +58,17 @@ async def wait(services: Services, args: WaitArgs, context: Context) -> AsyncIte
     try:
         entry = services.registry.get(args.ref)
     except NotFound:
-        if repeated and (answer := services.removed.find(args.ref)) is not None:
-            yield Waited(registered=True)
-            yield Waited(registered=True, result=answer)
-            return
-        raise
+        exit_code = services.registry.removed.exit_code(args.ref)
+        if not repeated or exit_code is None:
+            raise
+        yield Waited(registered=True)
+        yield Waited(registered=True, result=WaitReply(status_code=exit_code))
+        return
     met = _condition(services, entry, args.condition, repeated=repeated)
     yield Waited(registered=True)
     await until(entry, met)
-    yield Waited(registered=True, result=wait_reply(entry))
+    # Without the error of a failed start: that is told to who asked for the start.
+    yield Waited(registered=True, result=WaitReply(status_code=entry.state.exit_code))
 
 
 def _condition(services: Services, entry: Entry, condition: str, *, repeated: bool) -> Callable[[], bool]:
