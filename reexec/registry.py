@@ -22,6 +22,7 @@ Main = Callable[[Call], int | bytes | None]
 #: name -> module that registers it when imported; named and not imported here, wherever it lives.
 HELPERS: dict[str, str] = {
     "docker-applylayer": "reexec.helpers.applylayer",
+    "docker-changes": "reexec.helpers.changes",
     "docker-copytree": "reexec.helpers.copytree",
     "docker-copyup": "reexec.helpers.copyup",
     "docker-init": "reexec.helpers.init",
@@ -32,6 +33,7 @@ HELPERS: dict[str, str] = {
     "docker-mountfrom": "reexec.helpers.mountfrom",
     "docker-remove": "reexec.helpers.remove",
     "docker-size": "reexec.helpers.size",
+    "docker-stat": "reexec.helpers.stat",
     "docker-tar": "reexec.helpers.tar",
     "docker-untar": "reexec.helpers.untar",
 }

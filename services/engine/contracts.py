@@ -11,11 +11,16 @@ from typing import Protocol
 
 import msgspec
 
+from reexec.archive.rootfs import MountSpec, RootSpec
+from reexec.helpers.stat import Found
+from reexec.helpers.tar import Tar
+from reexec.helpers.untar import Untar
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import Config, GraphDriverData, PortBinding
 from services.protocol.api.images import ImageSummary
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.api.volumes import Volume
+from services.protocol.fdpass import Handover
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +97,21 @@ class LayerService(Protocol):
         """Bytes (read-write layer, whole root file system)."""
 
     def graph_driver(self, container_id: str) -> GraphDriverData: ...
+
+    def root(self, container_id: str, mounts: Sequence[MountSpec] = ()) -> RootSpec:
+        """The root file system of a stopped container, with *mounts* inside it."""
+
+    async def changes(self, container_id: str) -> list[tuple[int, str]]:
+        """(kind, path) of what the container changed, sorted by path; 0 modified, 1 added, 2 deleted."""
+
+    async def path_stat(self, root: RootSpec, path: str) -> Found | None:
+        """What *path* of a root is, its last part not followed; None where nothing is."""
+
+    def tar(self, arguments: Tar) -> Handover:
+        """Where to send a client's connection to have a part of a root written to it as an archive."""
+
+    async def untar(self, arguments: Untar, fd: int) -> None:
+        """Extract the archive at *fd*. Raises ``NotFound``, ``InvalidParameter`` and ``SystemError_``."""
 
     async def sweep(self, known: set[str]) -> None:
         """Remove read-write layers of containers that are not *known* (start-up)."""

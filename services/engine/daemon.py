@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from services.engine import supervision
-from services.engine.containers import lifecycle_verbs, restore, shutdown, users, verbs
+from services.engine.containers import archive, lifecycle_verbs, restore, shutdown, users, verbs
 from services.engine.containers.registry import SCHEMA as CONTAINERS
 from services.engine.containers.registry import Registry
 from services.engine.containers.services import Services
@@ -157,6 +157,7 @@ async def _build(
     System(services).register(router)
     verbs.register(router, services)
     lifecycle_verbs.register(router, services)
+    archive.register(router, services)
     image_verbs.register(router, images)
     volume_verbs.register(router, volumes)
     network_verbs.register(router, networks)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from services.engine.contracts import ContainerUsers
 from services.engine.images.model import Record
 from services.engine.images.references import Reference
 from services.engine.images.store import ImageStore
@@ -105,9 +106,10 @@ def reference_filter(patterns: Sequence[str]) -> Callable[[Reference], bool]:
 
 
 class Lister:
-    def __init__(self, store: ImageStore, layers: LayerManager) -> None:
+    def __init__(self, store: ImageStore, layers: LayerManager, containers: ContainerUsers) -> None:
         self._store = store
         self._layers = layers
+        self._containers = containers
 
     def size(self, record: Record) -> int:
         """Bytes of an image's layers."""
@@ -118,6 +120,7 @@ class Lister:
         dangling = boolean_filter(filters, "dangling", False)
         selects = self._selector(filters)
         named = reference_filter(filters["reference"]) if filters.get("reference") else None
+        users = Counter(use.image_id for use in self._containers())
         found: list[tuple[Record, ImageSummary]] = []
         for record in self._store:
             children = self._store.children(record.id)
@@ -129,6 +132,7 @@ class Lister:
                     continue
             elif named is not None or ("dangling" in filters and not dangling) or (children and not all):
                 continue
+            summary.containers = users[record.id]
             found.append((record, summary))
         if shared_size:
             self._share(found)

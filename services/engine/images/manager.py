@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -38,9 +37,8 @@ class ImageManager:
     ) -> None:
         self.store = ImageStore(store, layers, data_root)
         self._layers = layers
-        self._containers = containers
         self._notices = Notices(events)
-        self._lister = Lister(self.store, layers)
+        self._lister = Lister(self.store, layers, containers)
         self._remover = Remover(self.store, layers, self._notices, containers)
         self._loader = Loader(self.store, layers, helpers, self._notices, data_root)
 
@@ -94,11 +92,7 @@ class ImageManager:
         return sum(1 for r in self.store if self.store.references(r.id) or not self.store.children(r.id))
 
     async def usage(self) -> list[api.ImageSummary]:
-        users = Counter(use.image_id for use in self._containers())
-        found = self._lister.list(all=False, filters={}, shared_size=True)
-        for summary in found:
-            summary.containers = users[summary.id]
-        return found
+        return self._lister.list(all=False, filters={}, shared_size=True)
 
     def summaries(self, *, all: bool, filters: Filters, shared_size: bool) -> list[api.ImageSummary]:
         return self._lister.list(all=all, filters=filters, shared_size=shared_size)

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import posixpath
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+import msgspec
+
 from reexec.archive.rootfs import MountSpec, RootSpec
+from reexec.helpers.changes import Changes
 from reexec.helpers.copyup import CopyUp
 from reexec.helpers.mkdir import MakeDirectory
+from reexec.helpers.stat import Found, Stat
+from reexec.helpers.tar import Tar
+from reexec.helpers.untar import Untar
 from services.engine.graphdrivers import GraphDriver
 from services.engine.helpers import Helpers, ask, document
 from services.engine.layers.chains import Chains
@@ -27,6 +34,7 @@ from services.engine.store import Store
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import GraphDriverData
 from services.protocol.errors import SystemError_
+from services.protocol.fdpass import Handover
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +134,10 @@ class LayerManager:
     def mounts(self, container_id: str) -> list[pb.Mount]:
         return self.driver.mounts(container_id, self._parent(container_id))
 
-    def root(self, container_id: str) -> RootSpec:
-        """The container's root file system as it is on disk, for a helper to enter."""
-        return self._root_spec(self.mounts(container_id))
+    def root(self, container_id: str, mounts: Sequence[MountSpec] = ()) -> RootSpec:
+        """A stopped container's root file system, with *mounts* inside it, for a helper to enter."""
+        spec = self._root_spec(self.mounts(container_id))
+        return RootSpec(directory=spec.directory, mounts=[*spec.mounts, *mounts])
 
     def image_root(self, chain: str) -> RootSpec:
         """An image's tree, read-only, for a helper to enter."""
@@ -201,6 +210,36 @@ class LayerManager:
         """
         arguments = CopyUp(root=self.root(container_id), path=path, target=target)
         return await ask(self._helpers, document("docker-copyup", arguments), bool)
+
+    async def changes(self, container_id: str) -> list[tuple[int, str]]:
+        """(kind, path) of what the container changed, sorted by path."""
+        init, chain = self._parent(container_id), self._chain(container_id)
+        parent = self.chains.cache_id(chain) if chain else ""
+        lower = self._root_spec(self.driver.mounts(init, parent, read_only=True))
+        upper = self.driver.difference(container_id)
+        arguments = Changes(
+            lower=lower,
+            upper=str(upper or self.mounts(container_id)[0].source),
+            whole=upper is None,
+        )
+        # More than a message can hold, for a container that changed a lot.
+        index = os.memfd_create("changes", os.MFD_CLOEXEC)
+        try:
+            await self._helpers.run(document("docker-changes", arguments), {"index": index})
+            data = os.pread(index, os.fstat(index).st_size, 0)
+        finally:
+            os.close(index)
+        return msgspec.msgpack.decode(data, type=list[tuple[int, str]])
+
+    async def path_stat(self, root: RootSpec, path: str) -> Found | None:
+        found = await ask(self._helpers, document("docker-stat", Stat(root, path)), list[Found])
+        return found[0] if found else None
+
+    def tar(self, arguments: Tar) -> Handover:
+        return self._helpers.handover(document("docker-tar", arguments))
+
+    async def untar(self, arguments: Untar, fd: int) -> None:
+        await self._helpers.run(document("docker-untar", arguments), {"stdin": fd})
 
     async def sweep(self, known: set[str]) -> None:
         for container_id in set(self._containers) - known:

@@ -1,0 +1,143 @@
+"""Tree -> tar, as root, in PAX format: owners, modes, nanoseconds, attributes, hard links, devices."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from reexec.archive.streams import BLOCK
+from reexec.archive.tarfmt import XATTR_PREFIX
+
+#: Attributes an archive carries (moby: capabilities and what users set themselves).
+_XATTRS = ("security.capability", "user.")
+_KINDS = {
+    stat.S_IFREG: tarfile.REGTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+}
+
+
+class Sink(Protocol):
+    def write(self, data: bytes | memoryview, /) -> int: ...
+
+
+@dataclass
+class Packer:
+    """Writes entries to *sink*; :meth:`close` ends the archive.
+
+    With *one_filesystem* directories on other file systems are written empty, as they are below
+    what is mounted on them.
+    """
+
+    sink: Sink
+    one_filesystem: bool = False
+    _links: dict[tuple[int, int], str] = field(default_factory=dict)
+    _written: int = 0
+
+    def add(self, path: str, name: str) -> None:
+        """*path* and everything below it as *name* ("" is the top: only what is below is written)."""
+        device = os.lstat(path).st_dev
+        # A list for a stack: trees can be deeper than Python's recursion.
+        pending = [(path, name)]
+        while pending:
+            path, name = pending.pop()
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError:
+                continue  # a running container goes on while it is read
+            foreign = self.one_filesystem and found.st_dev != device
+            if name:
+                self._entry(path, name, found)
+            if stat.S_ISDIR(found.st_mode) and not foreign:
+                pending.extend(self._below(path, name))
+
+    @staticmethod
+    def _below(path: str, name: str) -> list[tuple[str, str]]:
+        try:
+            names = sorted(os.listdir(path), reverse=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        prefix = f"{name}/" if name else ""
+        return [(os.path.join(path, entry), prefix + entry) for entry in names]
+
+    def _entry(self, path: str, name: str, found: os.stat_result) -> None:
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+        if kind is None:
+            return  # a socket has no place in an archive
+        info = tarfile.TarInfo(name)
+        info.type, info.mode = kind, stat.S_IMODE(found.st_mode)
+        info.uid, info.gid = found.st_uid, found.st_gid
+        info.mtime = found.st_mtime_ns // 1_000_000_000
+        fd = -1
+        try:
+            if kind == tarfile.REGTYPE:
+                first = (
+                    self._links.setdefault((found.st_dev, found.st_ino), name) if found.st_nlink > 1 else name
+                )
+                if first != name:
+                    info.type, info.linkname = tarfile.LNKTYPE, first
+                else:
+                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                    info.size = os.fstat(fd).st_size
+            elif kind == tarfile.SYMTYPE:
+                info.linkname = os.readlink(path)
+            elif kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+                info.devmajor, info.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
+            info.pax_headers = {**self._precise_time(found), **self._attributes(path)}
+            self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+            if fd >= 0:
+                self._data(fd, info.size)
+        except FileNotFoundError:
+            return
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    @staticmethod
+    def _precise_time(found: os.stat_result) -> dict[str, str]:
+        seconds, rest = divmod(found.st_mtime_ns, 1_000_000_000)
+        return {"mtime": f"{seconds}.{rest:09d}".rstrip("0")} if rest and seconds >= 0 else {}
+
+    @staticmethod
+    def _attributes(path: str) -> dict[str, str]:
+        try:
+            names = [n for n in os.listxattr(path, follow_symlinks=False) if n.startswith(_XATTRS)]
+            values = [os.getxattr(path, name, follow_symlinks=False) for name in names]
+        except OSError:
+            return {}
+        return {
+            XATTR_PREFIX + name: value.decode("utf-8", "surrogateescape")
+            for name, value in zip(names, values, strict=True)
+        }
+
+    def _data(self, fd: int, size: int) -> None:
+        """Exactly *size* bytes, also of a file that changes meanwhile."""
+        left = size
+        while left:
+            data = os.read(fd, min(left, BLOCK))
+            if not data:
+                data = b"\0" * min(left, BLOCK)
+            self._write(data)
+            left -= len(data)
+        self._write(b"\0" * (-size % tarfile.BLOCKSIZE))
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.sink.write(data)
+            self._written += len(data)
+
+    def blob(self, name: str, data: bytes, *, mtime: int = 0, mode: int = 0o644) -> None:
+        """A file that exists nowhere."""
+        info = tarfile.TarInfo(name)
+        info.size, info.mtime, info.mode = len(data), mtime, mode
+        self._write(info.tobuf(tarfile.PAX_FORMAT))
+        self._write(data + b"\0" * (-len(data) % tarfile.BLOCKSIZE))
+
+    def close(self) -> None:
+        self._write(b"\0" * (2 * tarfile.BLOCKSIZE))

@@ -1,0 +1,127 @@
+"""``docker-changes JSON``: what a container changed in its root file system (``docker diff``)."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import msgspec
+
+from reexec.archive.extract import OVERLAY_OPAQUE
+from reexec.archive.rootfs import RootSpec, enter
+from reexec.call import Call
+from reexec.registry import register
+
+MODIFIED, ADDED, DELETED = 0, 1, 2
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """``lower`` is the tree the container began with. ``upper`` holds the differences as overlayfs keeps
+    them or, with ``whole``, the complete tree of now."""
+
+    lower: RootSpec
+    upper: str
+    whole: bool = False
+
+
+@register("docker-changes")
+def main(call: Call) -> bytes:
+    """The result, [(kind, path)] sorted by path, goes to the descriptor ``index`` where given."""
+    args = call.document(Changes)
+    upper = os.open(args.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    enter(args.lower)
+    os.fchdir(upper)
+    found: dict[str, int] = {}
+    (_compare if args.whole else _differences)("", found)
+    result = msgspec.msgpack.encode([(kind, path) for path, kind in sorted(found.items())])
+    if (index := call.fds.get("index")) is not None:
+        view = memoryview(result)
+        while view:
+            view = view[os.write(index, view) :]
+        return b""
+    return result
+
+
+def _lower(path: str) -> os.stat_result | None:
+    """*path* in the tree below (the root), its links not followed."""
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_whiteout(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def _is_opaque(path: str) -> bool:
+    try:
+        return os.getxattr(path, OVERLAY_OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
+def _differences(directory: str, found: dict[str, int]) -> bool:
+    """Changes recorded below *directory* ("" or "/a/b") of the upper layer; whether there are any."""
+    any_change = False
+    for name in os.listdir("." + directory):
+        path = f"{directory}/{name}"
+        now, before = os.lstat("." + path), _lower(path)
+        if _is_whiteout(now):
+            if before is not None:
+                found[path] = DELETED
+                any_change = True
+            continue
+        if stat.S_ISDIR(now.st_mode):
+            opaque = _is_opaque("." + path)
+            if before is not None and opaque and stat.S_ISDIR(before.st_mode):
+                _hidden(path, found)
+            changed = _differences(path, found)
+            if before is not None and not changed and not opaque and _same(now, before):
+                continue  # copied up, and left as it was
+        elif before is not None and _same(now, before):
+            continue
+        found[path] = ADDED if before is None else MODIFIED
+        any_change = True
+    return any_change
+
+
+def _hidden(directory: str, found: dict[str, int]) -> None:
+    """What an opaque directory hides and has no replacement for."""
+    for name in os.listdir(directory):
+        path = f"{directory}/{name}"
+        if not os.path.lexists("." + path):
+            found[path] = DELETED
+
+
+def _same(now: os.stat_result, before: os.stat_result) -> bool:
+    if now.st_mode != before.st_mode or (now.st_uid, now.st_gid, now.st_rdev) != (
+        before.st_uid,
+        before.st_gid,
+        before.st_rdev,
+    ):
+        return False
+    # The size of a directory depends on its layer, its time on what is in it.
+    return stat.S_ISDIR(now.st_mode) or (
+        now.st_size == before.st_size and now.st_mtime_ns == before.st_mtime_ns
+    )
+
+
+def _compare(directory: str, found: dict[str, int]) -> bool:
+    """Two complete trees, the lower one being the root."""
+    names = set(os.listdir("." + directory))
+    lower = _lower(directory or "/")
+    before_names = set(os.listdir(directory or "/")) if lower and stat.S_ISDIR(lower.st_mode) else set()
+    any_change = False
+    for name in before_names - names:
+        found[f"{directory}/{name}"] = DELETED
+        any_change = True
+    for name in names:
+        path = f"{directory}/{name}"
+        now, before = os.lstat("." + path), _lower(path)
+        below = stat.S_ISDIR(now.st_mode) and _compare(path, found)
+        if before is not None and not below and _same(now, before):
+            continue
+        found[path] = ADDED if before is None else MODIFIED
+        any_change = True
+    return any_change

@@ -1,0 +1,158 @@
+"""A container's files from outside: ``docker cp``, ``export`` and ``diff``, running or not.
+
+A running container is entered through its process, so that its volumes are seen as it sees them; a stopped
+one is put together from its layer and its volumes in the helper's own mount namespace. Archives go
+between the client and the helper.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import posixpath
+
+from reexec.archive.rootfs import MountSpec, RootSpec
+from reexec.helpers.stat import Found
+from reexec.helpers.tar import Tar
+from reexec.helpers.untar import Untar
+from services.engine.containers.model import Entry, MountKind, Status
+from services.engine.containers.services import Services
+from services.engine.rpc import Context, Router
+from services.protocol.api.containers import FilesystemChange
+from services.protocol.errors import InvalidParameter, NotFound
+from services.protocol.fdpass import Handover
+from services.protocol.verbs import Nothing, Ref
+from services.protocol.verbs import containers as verbs
+
+_RUNNING = (Status.RUNNING, Status.PAUSED)
+
+
+def register(router: Router, services: Services) -> None:
+    """Serve the verbs of this module on *router*."""
+    handlers = _Handlers(services)
+    router.add(verbs.CHANGES, handlers.changes)
+    router.add(verbs.EXPORT, handlers.export)
+    router.add(verbs.ARCHIVE_STAT, handlers.stat)
+    router.add(verbs.ARCHIVE_GET, handlers.get)
+    router.add(verbs.ARCHIVE_PUT, handlers.put)
+
+
+def _is_running(entry: Entry) -> bool:
+    return entry.state.status in _RUNNING and entry.state.pid > 0
+
+
+def absolute(path: str) -> str:
+    """*path* from the root, cleaned, with a trailing "/." or "/" kept: they follow a link."""
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if clean == "/":
+        return clean
+    if path.endswith("/.") or path == ".":
+        return clean + "/."
+    return clean + "/" if path.endswith("/") else clean
+
+
+def base_name(path: str) -> str:
+    """Go's ``filepath.Base`` of an absolute path."""
+    return posixpath.basename(path.rstrip("/")) or "/"
+
+
+class _Handlers:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def _root(self, entry: Entry) -> RootSpec:
+        if _is_running(entry):
+            return RootSpec(pid=entry.state.pid)
+        return self._services.layers.root(entry.id, self._mounts(entry))
+
+    def _mounts(self, entry: Entry) -> list[MountSpec]:
+        """Volumes and binds of a stopped container, outer ones first."""
+        found = []
+        for mount in sorted(entry.definition.mounts, key=lambda mount: mount.destination.count("/")):
+            source = mount.source
+            if mount.kind is MountKind.VOLUME:
+                source = self._services.volumes.get(mount.name).mountpoint
+                source = posixpath.join(source, mount.subpath) if mount.subpath else source
+            elif mount.kind is not MountKind.BIND:
+                continue
+            if os.path.exists(source):
+                options = ["rbind", "rw" if mount.rw else "ro"]
+                found.append(MountSpec(type="bind", source=source, target=mount.destination, options=options))
+        return found
+
+    async def changes(self, args: Ref, _: Context) -> list[FilesystemChange]:
+        entry = self._services.registry.get(args.ref)
+        found = await self._services.layers.changes(entry.id)
+        return [FilesystemChange(path=path, kind=kind) for kind, path in found]
+
+    async def export(self, args: Ref, _: Context) -> Handover:
+        entry = self._services.registry.get(args.ref)
+        if _is_running(entry):
+            root = RootSpec(pid=entry.state.pid, own_mount_only=True)
+        else:
+            root = self._services.layers.root(entry.id)
+        attributes = {"image": entry.definition.image_reference, "name": entry.definition.name}
+        attributes = {**(entry.definition.config.labels or {}), **attributes}
+        self._services.events.publish("container", "export", entry.id, attributes)
+        return self._services.layers.tar(Tar(root=root))
+
+    async def _stat(self, ref: str, entry: Entry, path: str) -> tuple[RootSpec, verbs.PathStat]:
+        root = self._root(entry)
+        found = await self._services.layers.path_stat(root, path)
+        if found is None:
+            raise NotFound(f"Could not find the file {path} in container {ref}")
+        return root, _path_stat(path, found)
+
+    async def stat(self, args: verbs.ArchiveArgs, _: Context) -> verbs.PathStat:
+        entry = self._services.registry.get(args.ref)
+        return (await self._stat(args.ref, entry, absolute(args.path)))[1]
+
+    async def get(self, args: verbs.ArchiveArgs, _: Context) -> verbs.ArchiveStream:
+        entry = self._services.registry.get(args.ref)
+        path = absolute(args.path)
+        root, stat = await self._stat(args.ref, entry, path)
+        name = base_name(path)
+        handover = self._services.layers.tar(Tar(root=root, path=path, name="" if name == "/" else name))
+        return verbs.ArchiveStream(stat, handover)
+
+    async def put(self, args: verbs.ArchivePutArgs, context: Context) -> Nothing:
+        fds = await context.fds()
+        try:
+            entry = self._services.registry.get(args.ref)
+            path = absolute(args.path)
+            self._check_writable(entry, path)
+            arguments = Untar(
+                root=self._root(entry),
+                path=path,
+                container=args.ref,
+                owner=(entry.definition.config.user or "0:0") if args.copy_uid_gid else "",
+                no_overwrite_dir_non_dir=args.no_overwrite_dir_non_dir,
+            )
+            if len(fds) != 1:
+                raise InvalidParameter("the request has no body")
+            await self._services.layers.untar(arguments, fds[0])
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return Nothing()
+
+    @staticmethod
+    def _check_writable(entry: Entry, path: str) -> None:
+        inside = [
+            mount
+            for mount in entry.definition.mounts
+            if posixpath.commonpath([mount.destination, path]) == posixpath.normpath(mount.destination)
+        ]
+        innermost = max(inside, key=lambda mount: len(mount.destination), default=None)
+        if innermost is not None:
+            if not innermost.rw:
+                raise InvalidParameter("mounted volume is marked read-only")
+        elif entry.definition.host_config.readonly_rootfs:
+            raise InvalidParameter("container rootfs is marked read-only")
+
+
+def _path_stat(path: str, found: Found) -> verbs.PathStat:
+    seconds, fraction = divmod(found.mtime, 1_000_000_000)
+    text = dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text += (f".{fraction:09d}".rstrip("0") if fraction else "") + "Z"
+    return verbs.PathStat(base_name(path), found.size, found.mode, text, found.link_target)

@@ -1,0 +1,252 @@
+"""``docker-tar``, ``docker-untar``, ``docker-stat``, ``docker-changes``: copying out, in, and comparing."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import tarfile
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from reexec.archive.rootfs import MountSpec, RootSpec
+from reexec.helpers.stat import go_mode
+from reexec.helpers.tar import Tar
+from reexec.helpers.untar import Untar
+from services.engine.containers.archive import absolute, base_name
+from services.engine.helpers import document
+from services.protocol.errors import NotFound, WharfError
+from tests.integration.storage.storage import Storage, storage
+from tests.suites.trees import directory, entry, hardlink, image_archive, inside, symlink, tar
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
+
+ID = "a" * 64
+ROOT = tar(
+    directory("etc"),
+    entry("etc/passwd", b"root:x:0:0::/:\nme:x:12:34::/:\n"),
+    entry("etc/group", b"root:x:0:\n"),
+    directory("d", uid=1, gid=2, mode=0o1777),
+    entry("d/f", b"content", mode=0o4755, uid=3, gid=4, pax_headers={"mtime": "1600000000.5"}),
+    hardlink("d/h", "d/f"),
+    symlink("d/l", "f"),
+    symlink("link", "d"),
+    entry("gone", b"1"),
+    directory("emptied"),
+    entry("emptied/old", b"1"),
+)
+
+
+def run(tmp_path: Path, test: Callable[[Storage], Awaitable[None]], driver: str = "overlay2") -> None:
+    async def body() -> None:
+        async with storage(tmp_path / "root", driver) as made:
+            await made.load(image_archive([(["img:1"], [ROOT])]))
+            await made.layers.create(ID, made.images.resolve("img:1").chain_id, {})
+            await test(made)
+
+    asyncio.run(body())
+
+
+async def pack(s: Storage, arguments: Tar) -> tarfile.TarFile:
+    with tempfile.TemporaryFile() as file:
+        await s.helpers.run(document("docker-tar", arguments), {"stdout": file.fileno()})
+        file.seek(0)
+        return tarfile.open(fileobj=io.BytesIO(file.read()))  # noqa: SIM115
+
+
+async def unpack(s: Storage, archive: bytes, **arguments: object) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(archive)
+        file.seek(0)
+        await s.layers.untar(Untar(root=s.layers.root(ID), **arguments), file.fileno())  # type: ignore[arg-type]
+
+
+def test_attributes_go_into_the_archive(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        archive = await pack(s, Tar(root=s.layers.root(ID), path="/d", name="d"))
+        assert archive.getnames() == ["d", "d/f", "d/h", "d/l"]
+        top, file, hard, soft = archive.getmembers()
+        assert (top.mode, top.uid, top.gid, top.isdir()) == (0o1777, 1, 2, True)
+        assert (file.mode, file.uid, file.gid, file.size) == (0o4755, 3, 4, 7)
+        assert file.pax_headers["mtime"] == "1600000000.5"
+        assert (hard.islnk(), hard.linkname) == (True, "d/f")
+        assert (soft.issym(), soft.linkname) == (True, "f")
+        reader = archive.extractfile("d/f")
+        assert reader is not None and reader.read() == b"content"
+
+    run(tmp_path, test)
+
+
+def test_parts_of_a_tree(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        async def names(path: str, name: str) -> list[str]:
+            return (await pack(s, Tar(root=s.layers.root(ID), path=path, name=name))).getnames()
+
+        assert await names("/d/f", "f") == ["f"]
+        assert await names("/link", "link") == ["link"], "the last part is not followed"
+        assert await names("/link/", "link") == ["link", "link/f", "link/h", "link/l"]
+        assert await names("/d/.", ".") == [".", "./f", "./h", "./l"]
+        assert "d/f" in await names("/", "")
+        with pytest.raises(NotFound):
+            await names("/nosuch", "x")
+
+    run(tmp_path, test)
+
+
+def test_mounts_are_seen_or_left_out(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "inside").write_text("1")
+
+    async def test(s: Storage) -> None:
+        mount = MountSpec(type="bind", source=str(volume), target="/new/dir", options=["rbind"])
+        seen = await pack(s, Tar(root=s.layers.root(ID, [mount]), path="/new", name="new"))
+        assert seen.getnames() == ["new", "new/dir", "new/dir/inside"]
+        await unpack(s, tar(entry("x", b"1")), path="/")
+        with tempfile.TemporaryFile() as file:
+            file.write(tar(entry("put", b"2")))
+            file.seek(0)
+            await s.layers.untar(Untar(root=s.layers.root(ID, [mount]), path="/new/dir"), file.fileno())
+        assert (volume / "put").read_text() == "2"
+        read_only = MountSpec(type="bind", source=str(volume), target="/new/dir", options=["rbind", "ro"])
+        with tempfile.TemporaryFile() as file, pytest.raises(WharfError, match="Read-only"):
+            file.write(tar(entry("refused", b"2")))
+            file.seek(0)
+            await s.layers.untar(Untar(root=s.layers.root(ID, [read_only]), path="/new/dir"), file.fileno())
+
+    run(tmp_path, test)
+
+
+def test_a_mounts_target_cannot_leave_the_root(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        await unpack(s, tar(symlink("evil", "../../../../..")), path="/")
+        mount = MountSpec(type="tmpfs", source="tmpfs", target=f"/evil{tmp_path}/there")
+        await pack(s, Tar(root=s.layers.root(ID, [mount]), path="/etc", name="etc"))
+        assert not (tmp_path / "there").exists()
+
+    run(tmp_path, test)
+
+
+def test_extracting_into_a_container(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        await unpack(s, tar(entry("n", b"1", uid=77, gid=78)), path="/link")
+        await unpack(s, tar(entry("m", b"1", uid=77, gid=78)), path="/d", owner="me")
+
+        def look() -> list[list[int]]:
+            return [[os.stat(p).st_uid, os.stat(p).st_gid] for p in ("/d/n", "/d/m")]
+
+        assert inside(s.layers.mounts(ID), tmp_path / "mnt", look) == [[77, 78], [12, 34]]
+        with pytest.raises(NotFound, match="^Could not find the file /no/such in container c2$"):
+            await unpack(s, tar(), path="/no/such", container="c2")
+        with pytest.raises(WharfError, match="extraction point is not a directory"):
+            await unpack(s, tar(), path="/etc/passwd")
+        for archive in (tar(entry("etc", b"1")), tar(directory("gone"))):
+            with pytest.raises(WharfError, match="cannot overwrite"):
+                await unpack(s, archive, path="/", no_overwrite_dir_non_dir=True)
+
+    run(tmp_path, test)
+
+
+def test_stat(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        root = s.layers.root(ID)
+        found = await s.layers.path_stat(root, "/link")
+        assert found is not None
+        assert (found.mode & 1 << 27, found.link_target) == (1 << 27, "/d")
+        found = await s.layers.path_stat(root, "/d/f")
+        assert found is not None
+        assert (found.size, found.mode, found.mtime) == (7, 0o755 | 1 << 23, 1_600_000_000_500_000_000)
+        for path in ("/nosuch", "/etc/passwd/", "/etc/passwd/x"):
+            assert await s.layers.path_stat(root, path) is None
+
+    run(tmp_path, test)
+
+
+def test_modes_are_those_of_go() -> None:
+    """Values computed with Go's ``fs.FileMode``."""
+    assert go_mode(0o040755) == 0x800001ED
+    assert go_mode(0o041777) == 0x801001FF
+    assert go_mode(0o100644) == 0x1A4
+    assert go_mode(0o120777) == 0x80001FF
+    assert go_mode(0o020666) == 0x42001B6
+
+
+@pytest.mark.parametrize("driver", ["overlay2", "vfs"])
+def test_changes(tmp_path: Path, driver: str) -> None:
+    def change() -> None:
+        Path("/new/sub").mkdir(parents=True)
+        Path("/new/sub/f").write_text("1")
+        Path("/etc/passwd").write_text("changed")
+        Path("/gone").unlink()
+        os.chmod("/d", 0o700)
+        Path("/emptied/old").unlink()
+        Path("/emptied").rmdir()
+        Path("/emptied").mkdir()
+        Path("/emptied/fresh").write_text("1")
+
+    async def test(s: Storage) -> None:
+        assert await s.layers.changes(ID) == []
+        inside(s.layers.mounts(ID), tmp_path / "mnt", change)
+        found = [f"{'CAD'[kind]} {path}" for kind, path in await s.layers.changes(ID)]
+        assert found == [
+            "C /d",
+            "C /emptied",
+            "A /emptied/fresh",
+            "D /emptied/old",
+            "C /etc",
+            "C /etc/passwd",
+            "D /gone",
+            "A /new",
+            "A /new/sub",
+            "A /new/sub/f",
+        ]
+
+    run(tmp_path, test, driver)
+
+
+def test_a_running_process_is_entered_with_and_without_its_mounts(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        reading, ready = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                from reexec.archive import syscalls
+                from reexec.archive.rootfs import enter
+
+                enter(s.layers.root(ID))
+                syscalls.mount("tmpfs", "/d", "tmpfs")
+                Path("/d/in-the-volume").write_text("1")
+                os.write(ready, b"1")
+                signal.pause()
+            finally:
+                os._exit(1)
+        try:
+            os.read(reading, 1)
+            everything = await pack(s, Tar(root=RootSpec(pid=pid), path="/d", name="d"))
+            assert everything.getnames() == ["d", "d/in-the-volume"]
+        finally:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected", "base"),
+    [
+        ("/a/b", "/a/b", "b"),
+        ("a/b", "/a/b", "b"),
+        ("/a/b/", "/a/b/", "b"),
+        ("/a/b/.", "/a/b/.", "."),
+        ("/a/../../b", "/b", "b"),
+        (".", "/", "/"),
+        ("/", "/", "/"),
+    ],
+)
+def test_paths(path: str, expected: str, base: str) -> None:
+    assert absolute(path) == expected
+    assert base_name(expected) == base
