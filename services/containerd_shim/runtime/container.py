@@ -69,7 +69,7 @@ class Container:
 
     @classmethod
     def load(cls, state: ContainerState, spec: oci.Spec) -> Container:
-        """A container that another process has created; its program can no longer be started by us."""
+        """A container that another process has created; to start it takes its :meth:`take_sync`."""
         container = cls(state.id, Path(state.bundle), spec)
         container.pid, container.start_time = state.pid, state.start_time
         return container
@@ -187,6 +187,13 @@ class Container:
         with sock:
             spawn.begin(sock, network.SerializeToString() if network is not None else b"")
         return self.run_poststart()
+
+    def take_sync(self) -> socket.socket:
+        """The connection to the waiting program, for another process to :func:`spawn.begin` it."""
+        if self._sock is None:
+            raise Conflict("no program is waiting")
+        sock, self._sock = self._sock, None
+        return sock
 
     def run_poststart(self) -> list[str]:
         if self.spec.hooks is None or not self.spec.hooks.poststart:

@@ -44,7 +44,7 @@ def _state(task: Task, request: pb.StateRequest, reply: Reply) -> None:
             exited_at=process.exited_at,
             started_at=process.started_at,
             oom_killed=process.oom_killed,
-            bundle=str(task.container.bundle) if task.container is not None else "",
+            bundle=task.bundle,
             shim_pid=os.getpid(),
             execs=[exec_id for exec_id, each in task.execs.items() if each.status == pb.RUNNING],
         )

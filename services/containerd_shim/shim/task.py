@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,10 @@ import msgspec
 from services.containerd_shim import state
 from services.containerd_shim.logdrivers.sink import LogSink
 from services.containerd_shim.loop import IN, Loop
+from services.containerd_shim.runtime import spawn
 from services.containerd_shim.runtime.container import Container, Started, Stdio
 from services.containerd_shim.shim.events import EventLog
+from services.containerd_shim.shim.maker import Making, load_spec, make
 from services.containerd_shim.shim.process import Process
 from services.containerd_shim.stdio.follow import LogHub
 from services.protocol import oci
@@ -58,12 +61,12 @@ class Task:
             sink=sink,
         )
         self.execs: dict[str, Process] = {}
-        self.container: Container | None = None
+        self._making: Making | None = None
+        self._container: Container | None = None
         self._sink = sink
         self._on_deleted = on_deleted
         self._pids: dict[int, Process] = {}
         self._start_failed = False
-        self._oom_fd = -1
         self._record = state.ShimRecord(
             id=request.id, shim_pid=os.getpid(), shim_start=state.start_time(os.getpid())
         )
@@ -80,40 +83,45 @@ class Task:
             raise NotFound(f"exec {exec_id} of container {self.id} not found")
         return self.execs[exec_id]
 
+    @property
+    def bundle(self) -> str:
+        return self._record.bundle
+
+    def _load(self) -> Container | None:
+        """The container, once it is made. Loaded when first needed: many a shim never needs it."""
+        if self._container is None and self._making is not None:
+            spec = load_spec(Path(self._making.state.bundle))
+            self._container = Container.load(self._making.state, spec)
+        return self._container
+
+    def check_live(self) -> None:
+        """Raises :class:`Conflict` unless init lives."""
+        if self.init.status not in (pb.CREATED, pb.RUNNING, pb.PAUSED):
+            raise Conflict(f"container {self.id} is not running")
+
     def live_container(self) -> Container:
         """The container while its init lives; raises :class:`Conflict`."""
-        if self.container is None or self.init.status not in (pb.CREATED, pb.RUNNING, pb.PAUSED):
-            raise Conflict(f"container {self.id} is not running")
-        return self.container
+        self.check_live()
+        container = self._load()
+        assert container is not None
+        return container
 
     # Init: create, start, exit.
 
     def create(self, request: pb.CreateTaskRequest) -> int:
         """Make the container; its init waits for :meth:`start`. Returns the pid of init."""
-        if self.init.status != pb.PREPARED or self.container is not None:
+        if self.init.status != pb.PREPARED or self._making is not None:
             raise Conflict(f"task {self.id} already exists")
-        bundle = Path(request.bundle)
-        spec = msgspec.json.decode((bundle / "config.json").read_bytes(), type=oci.Spec)
-        if spec.process is not None and spec.process.oom_score_adj is None:
-            spec.process.oom_score_adj = 0  # the shim's own must not be inherited
-        container = Container(self.id, bundle, spec)
-        size = (request.console_height, request.console_width)
-        size_or_none = size if all(size) else None
 
         def start(stdio: Stdio) -> Started:
-            return container.create(
-                stdio, rootfs=list(request.rootfs), user=request.user, console_size=size_or_none
-            )
+            self._making = make(self.id, request, stdio)
+            return self._making.started
 
-        try:
-            self.init.launch(start)
-        except BaseException:
-            container.destroy()
-            raise
-        self.container = container
+        self.init.launch(start)
         self.init.status = pb.CREATED
         self._pids[self.init.pid] = self.init
-        self._watch_oom(container)
+        if self._making is not None and self._making.oom_fd >= 0:
+            self.loop.add(self._making.oom_fd, IN, lambda events: self._check_oom())
         self._record.bundle = request.bundle
         self._record.status = "created"
         self._record.pid, self._record.pid_start = self.init.pid, state.start_time(self.init.pid)
@@ -126,41 +134,26 @@ class Task:
             process = self.process(request.exec_id)
             self.start_exec(process, silent=True)
             return process
-        container = self.live_container()
-        if self.init.status != pb.CREATED:
+        self.check_live()
+        if self.init.status != pb.CREATED or self._making is None:
             raise Conflict(f"container {self.id} is already started")
         try:
-            container.start(request.network)
+            with self._making.sync as sync:
+                spawn.begin(sync, request.network.SerializeToString())
         except WharfError as error:
             # Whoever asked is told; what is left of the process dies without an event of its own.
             self._start_failed = True
             self._record.exit_status = error.exit_code or START_FAILED
-            container.kill(signal.SIGKILL, True)
+            signal.pidfd_send_signal(self.init.pidfd, signal.SIGKILL)
             raise
+        if self._making.poststart:
+            for text in self.live_container().run_poststart():
+                print(text, file=sys.stderr)
         self.init.running()
         self._record.status, self._record.started_at = "running", self.init.started_at
         self._save()
         self.events.publish(start=pb.TaskStart(pid=self.init.pid))
         return self.init
-
-    def _watch_oom(self, container: Container) -> None:
-        fd = container.oom_event_fd()
-        if fd is not None:
-            self._oom_fd = fd
-            self.loop.add(fd, IN, self._oom)
-
-    def _oom(self, _: int) -> None:
-        try:
-            os.read(self._oom_fd, 8)
-        except BlockingIOError:
-            return
-        if self.init.status in (pb.RUNNING, pb.PAUSED) and not self._reaped:
-            self.init.oom_killed = True
-            self.events.publish(oom=pb.TaskOOM())
-
-    @property
-    def _reaped(self) -> bool:
-        return self.init.exited_at != 0
 
     def child_exited(self, pid: int, code: int) -> None:
         """A child of the shim was reaped; most are the container's, some are the shim's own."""
@@ -176,14 +169,17 @@ class Task:
             process.exited(code, lambda: self._exec_stopped(process))
 
     def _check_oom(self) -> None:
-        """The kernel's count tells even when its notice has not been read yet."""
-        if self.container is None or self.init.oom_killed:
+        """If the kernel has given notice (it may still be unread), look whether it has killed."""
+        if self._making is None or self._making.oom_fd < 0:
             return
         try:
-            killed = self.container.oom_kills() > 0
-        except OSError:
+            os.read(self._making.oom_fd, 4096)
+        except BlockingIOError:
             return
-        if killed:
+        if self.init.oom_killed or self.init.status not in (pb.RUNNING, pb.PAUSED):
+            return
+        container = self._load()
+        if container is not None and container.oom_kills() > 0:
             self.init.oom_killed = True
             self.events.publish(oom=pb.TaskOOM())
 
@@ -206,7 +202,7 @@ class Task:
 
     def add_exec(self, request: pb.ExecProcessRequest) -> None:
         """Register an exec; it runs when it is started or attached to."""
-        container = self.live_container()
+        self.check_live()
         if self.init.status == pb.CREATED:
             raise Conflict(f"container {self.id} is not running")
         if request.exec_id in self.execs:
@@ -224,7 +220,7 @@ class Task:
         )
         size = (request.console_height, request.console_width)
         process.console_size = size if all(size) else None
-        process.begin = lambda stdio: container.exec(
+        process.begin = lambda stdio: self.live_container().exec(
             document, stdio, user=request.user, console_size=process.console_size
         )
         self.execs[request.exec_id] = process
@@ -276,10 +272,12 @@ class Task:
         """Send a signal; a paused container is resumed if the signal is to kill it."""
         if process.pidfd < 0 or process.exited_at:
             raise NotFound(f"process of container {self.id} already finished")
-        if process is not self.init:
+        if every and process is self.init:
+            self.live_container().kill(number, True)
+        else:
             signal.pidfd_send_signal(process.pidfd, number)
+        if process is not self.init:
             return
-        self.live_container().kill(number, every)
         if number == signal.SIGKILL and self.init.status == pb.PAUSED:
             self.set_paused(False)
 
@@ -303,12 +301,12 @@ class Task:
             self.forget_exec(process)
             reply(response)
             return
-        if self._oom_fd >= 0:
-            self.loop.remove(self._oom_fd)
-            os.close(self._oom_fd)
-            self._oom_fd = -1
-        if self.container is not None:
-            self.container.destroy()
+        if self._making is not None and self._making.oom_fd >= 0:
+            self.loop.remove(self._making.oom_fd)
+            os.close(self._making.oom_fd)
+            self._making.oom_fd = -1
+        if (container := self._load()) is not None:
+            container.destroy()
         if self.hub is not None:
             self.hub.end()
         self.init.streams.end_clients()
