@@ -7,6 +7,7 @@ depends on this module and on nothing of its siblings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -170,6 +171,9 @@ class Sandbox(msgspec.Struct, kw_only=True):
     sandbox_key: str
     endpoints: dict[str, EndpointSettings]
     ports: dict[str, list[PortBinding] | None]
+    #: What the container asks for at its next start: its own settings, under the names of the
+    #: networks, which they know by id.
+    requested: dict[str, EndpointSettings] = {}
 
 
 class EtcFiles(msgspec.Struct, frozen=True):
@@ -227,16 +231,16 @@ class NetworkedContainer(msgspec.Struct, frozen=True, kw_only=True):
 class ContainerNetworks(Protocol):
     """The containers' side of connect and disconnect; bound to the networks by the daemon."""
 
-    def networked(self, ref: str) -> NetworkedContainer:
-        """By name, id or prefix; raises ``NotFound`` ("No such container: x")."""
+    def hold(self, ref: str) -> AbstractAsyncContextManager[NetworkedContainer]:
+        """By name, id or prefix; it neither starts nor stops nor goes within the block.
+
+        Raises ``NotFound`` ("No such container: x").
+        """
 
     async def set_endpoints(
-        self,
-        container_id: str,
-        endpoints: Mapping[str, EndpointSettings],
-        ports: Mapping[str, list[PortBinding] | None] | None,
+        self, container_id: str, requested: Mapping[str, EndpointSettings], sandbox: Sandbox | None
     ) -> None:
-        """The container's ``NetworkSettings`` from now on, persisted (``ports`` None: unchanged)."""
+        """What the container asks for from now on and, while it runs, has; persisted."""
 
 
 class ContainerUse(msgspec.Struct, frozen=True):

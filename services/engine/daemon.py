@@ -18,6 +18,7 @@ import msgspec
 
 from services.engine import supervision
 from services.engine.containers import archive, lifecycle_verbs, restore, shutdown, users, verbs
+from services.engine.containers.networked import NetworkedContainers
 from services.engine.containers.registry import SCHEMA as CONTAINERS
 from services.engine.containers.registry import Registry
 from services.engine.containers.services import Services
@@ -154,6 +155,7 @@ async def _build(
         shims=shims,
         background=background,
     )
+    networks.bind(NetworkedContainers(services))
     System(services).register(router)
     verbs.register(router, services)
     lifecycle_verbs.register(router, services)

@@ -121,6 +121,16 @@ class Registry:
         await self._store.execute("UPDATE containers SET state=? WHERE id=?", _encode(entry.state), entry.id)
         entry.runtime.notify()
 
+    async def save(self, entry: Entry) -> None:
+        """Write definition and state, as one."""
+        await self._store.execute(
+            "UPDATE containers SET definition=?, state=? WHERE id=?",
+            _encode(entry.definition),
+            _encode(entry.state),
+            entry.id,
+        )
+        entry.runtime.notify()
+
     async def save_definition(self, entry: Entry) -> None:
         """Write name and definition."""
         await self._store.execute(

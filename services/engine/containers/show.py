@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from services.engine.containers.model import ContainerMount, Entry, MountKind
 from services.engine.containers.transitions import has_task
 from services.protocol.api.containers import MountPoint
@@ -27,10 +29,16 @@ def _mount_point(mount: ContainerMount) -> MountPoint:
 
 
 def networks(entry: Entry) -> dict[str, EndpointSettings]:
-    """The endpoints as they are while it runs, as they were asked for otherwise."""
+    """The endpoints as they are while it runs, as they were asked for otherwise.
+
+    A hardware address that was asked for is not shown between the first start and the next.
+    """
     if has_task(entry.state) and entry.state.endpoints:
         return entry.state.endpoints
-    return entry.definition.endpoints
+    return {
+        name: replace(settings, mac_address="") if settings.network_id else settings
+        for name, settings in entry.definition.endpoints.items()
+    }
 
 
 def command(entry: Entry) -> str:

@@ -86,7 +86,7 @@ async def _run(services: Services, entry: Entry) -> None:
     async with Undo() as undo:
         spec = await _prepare(services, entry, undo)
         request = _create_request(services, entry, spec)
-        pid, _ = await _both(_create_task(services, request), services.registry.save_state(entry))
+        pid, _ = await _both(_create_task(services, request), services.registry.save(entry))
         network = None
         if has_sandbox(entry):
             network = await _network(services.networks.attach(entry.id, pid))
@@ -140,6 +140,8 @@ async def _take_hostname(services: Services, entry: Entry) -> None:
 
 
 def _record(entry: Entry, sandbox: Sandbox) -> None:
+    """From now on the container knows its networks by id: a namesake is another network."""
+    entry.definition.endpoints = sandbox.requested
     entry.state = transitions.replace(
         entry.state,
         sandbox_id=sandbox.sandbox_id,

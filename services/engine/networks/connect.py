@@ -26,7 +26,7 @@ from services.engine.networks.model import (
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
 from services.engine.networks.sandboxes import Sandboxes
-from services.engine.scopes import KeyedLocks, Undo
+from services.engine.scopes import Undo
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import Forbidden, InvalidParameter, NotFound, SystemError_, WharfError
 
@@ -42,7 +42,7 @@ _FROM_HOST = "cannot disconnect container from host network - container was crea
 
 
 class Connector:
-    """The containers' lock is taken by ``set_endpoints`` only after this one is given back."""
+    """Works under the container's own lock, as its start and stop do."""
 
     def __init__(
         self,
@@ -51,22 +51,25 @@ class Connector:
         kernel: Kernel,
         sandboxes: Sandboxes,
         containers: ContainerNetworks,
-        locks: KeyedLocks,
     ) -> None:
         self._records = records
         self._registry = registry
         self._kernel = kernel
         self._sandboxes = sandboxes
         self._containers = containers
-        self._locks = locks
 
     async def connect(self, ref: str, container_ref: str, settings: EndpointSettings | None) -> None:
         if not container_ref:
             raise InvalidParameter('invalid name or ID supplied: ""')
         network = self._registry.find(ref)
-        container = self._containers.networked(container_ref)
         settings = settings or EndpointSettings()
         checks.check_format(settings)
+        async with self._containers.hold(container_ref) as container:
+            await self._connect(network, container, settings)
+
+    async def _connect(
+        self, network: NetworkRecord, container: NetworkedContainer, settings: EndpointSettings
+    ) -> None:
         if container.network_mode.startswith("container:"):
             raise InvalidParameter(_SHARED)
         if container.pid and (found := checks.problems(network.name, network, settings)):
@@ -74,17 +77,13 @@ class Connector:
         present = self._check_company(network, container)
         if not container.pid:
             if not present:
-                await self._containers.set_endpoints(
-                    container.id, {**container.endpoints, network.name: settings}, None
-                )
+                more = {**container.endpoints, network.name: settings}
+                await self._containers.set_endpoints(container.id, more, None)
             return
-        async with self._locks.hold(container.id):
-            sandbox = self._sandbox(container)
-            if sandbox.endpoint(network.id) is not None:
-                raise Forbidden(
-                    f"endpoint with name {container.name} already exists in network {network.name}"
-                )
-            endpoint = await self._join(network, settings, sandbox, container)
+        sandbox = self._sandbox(container)
+        if sandbox.endpoint(network.id) is not None:
+            raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+        endpoint = await self._join(network, settings, sandbox, container)
         await self._tell(sandbox, container)
         self._sandboxes.announce("connect", sandbox, endpoint)
 
@@ -110,11 +109,14 @@ class Connector:
             raise InvalidParameter('invalid name or ID supplied: ""')
         network = self._registry.find(ref)
         try:
-            container = self._containers.networked(container_ref)
-        except NotFound:
-            if force:
+            async with self._containers.hold(container_ref) as container:
+                await self._disconnect(network, container)
+        except NotFound as error:
+            if force and str(error).startswith("No such container"):
                 raise NotFound(f"endpoint {container_ref} not found") from None
             raise
+
+    async def _disconnect(self, network: NetworkRecord, container: NetworkedContainer) -> None:
         if network.driver == "host" and container.network_mode == HOST:
             raise InvalidParameter(_FROM_HOST)
         if not container.pid:
@@ -124,12 +126,11 @@ class Connector:
             left = {name: one for name, one in container.endpoints.items() if name != key}
             await self._containers.set_endpoints(container.id, left, None)
             return
-        async with self._locks.hold(container.id):
-            sandbox = self._sandbox(container)
-            endpoint = sandbox.endpoint(network.id)
-            if endpoint is None:
-                raise self._not_connected(network, container)
-            await self._leave(network, endpoint, sandbox, container)
+        sandbox = self._sandbox(container)
+        endpoint = sandbox.endpoint(network.id)
+        if endpoint is None:
+            raise self._not_connected(network, container)
+        await self._leave(network, endpoint, sandbox, container)
         await self._tell(sandbox, container)
         self._sandboxes.announce("disconnect", sandbox, endpoint)
 
@@ -150,7 +151,7 @@ class Connector:
 
     async def _tell(self, sandbox: SandboxRecord, container: NetworkedContainer) -> None:
         described = self._sandboxes.describe(sandbox, container.pid)
-        await self._containers.set_endpoints(container.id, described.endpoints, described.ports)
+        await self._containers.set_endpoints(container.id, described.requested, described)
 
     # The running container ----------------------------------------------------------------------
 

@@ -66,9 +66,7 @@ class NetworkController:
 
     def bind(self, containers: ContainerNetworks) -> None:
         """The containers' side of connect and disconnect; the two know each other only here."""
-        self._connector = Connector(
-            self._records, self._registry, self._kernel, self._sandboxes, containers, self._locks
-        )
+        self._connector = Connector(self._records, self._registry, self._kernel, self._sandboxes, containers)
 
     # NetworkService -----------------------------------------------------------------------------
 

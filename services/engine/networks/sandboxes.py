@@ -270,6 +270,7 @@ class Sandboxes:
                 for one in record.endpoints
             },
             ports=self.ports_of(record),
+            requested={one.network_name: views.requested(record, one) for one in record.endpoints},
         )
 
     def ports_of(self, record: SandboxRecord) -> dict[str, list[PortBinding] | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from services.engine.contracts import EtcFiles, SandboxRequest
 from services.engine.networks import etcfiles
 from services.engine.networks.model import (
@@ -55,6 +57,12 @@ def endpoint_settings(
     if network.name not in PREDEFINED:
         filled.dns_names = dns_names(record, given)
     return filled
+
+
+def requested(record: SandboxRecord, endpoint: EndpointRecord) -> EndpointSettings:
+    """The request's half, and what a stopped container still shows of the other."""
+    names = [] if endpoint.network_name in PREDEFINED else dns_names(record, endpoint.settings)
+    return msgspec.structs.replace(endpoint.settings, network_id=endpoint.network_id, dns_names=names or None)
 
 
 def host_gateways(registry: Registry, settings: NetworkSettings) -> list[str]:

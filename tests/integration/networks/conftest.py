@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -209,20 +209,19 @@ class Lab:
 
     # ContainerNetworks
 
-    def networked(self, ref: str) -> NetworkedContainer:
+    @contextlib.asynccontextmanager
+    async def hold(self, ref: str) -> AsyncIterator[NetworkedContainer]:
         if ref not in self.containers:
             raise NotFound(f"No such container: {ref}")
-        return self.containers[ref]
+        yield self.containers[ref]
 
     async def set_endpoints(
-        self,
-        container_id: str,
-        endpoints: Mapping[str, EndpointSettings],
-        ports: Mapping[str, list[PortBinding] | None] | None,
+        self, container_id: str, requested: Mapping[str, EndpointSettings], sandbox: Sandbox | None
     ) -> None:
+        endpoints = sandbox.endpoints if sandbox else dict(requested)
         for name, container in self.containers.items():
             if container.id == container_id:
-                self.containers[name] = msgspec.structs.replace(container, endpoints=dict(endpoints))
+                self.containers[name] = msgspec.structs.replace(container, endpoints=endpoints)
 
     # The engine's death
 
