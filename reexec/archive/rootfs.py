@@ -52,8 +52,11 @@ def enter(spec: RootSpec) -> None:
 
 
 def _mount(root: str, item: MountSpec) -> None:
-    target = root if item.target == "/" else _inside(root, item.target)
-    mountfrom.mount(item.type, item.source, target, item.options)
+    if item.target == "/":
+        mountfrom.mount(item.type, item.source, root, item.options)
+        return
+    target = _inside(root, item.target)
+    mountfrom.mount(item.type, item.source, target, item.options, lambda: _inside(root, item.target))
 
 
 def _inside(root: str, target: str) -> str:

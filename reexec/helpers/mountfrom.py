@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
 
 from reexec.archive import syscalls
 from reexec.call import Call
@@ -47,10 +48,13 @@ def mount_from(directory: str, source: str, target: str, fstype: str, flags: int
     syscalls.mount(source, target, fstype, flags, data)
 
 
-def mount(fstype: str, source: str, target: str, options: list[str]) -> None:
+def mount(
+    fstype: str, source: str, target: str, options: list[str], reopen: Callable[[], str] | None = None
+) -> None:
     """Mount with options as in fstab; overlay options longer than a page are made relative.
 
-    *target* must be absolute. Changes the current directory when it has to.
+    *target* must be absolute. Changes the current directory when it has to. A *target* that is a
+    descriptor's path still names what is below the new mount: *reopen* then returns the mount's.
     """
     flags, data = 0, []
     for option in options:
@@ -63,17 +67,18 @@ def mount(fstype: str, source: str, target: str, options: list[str]) -> None:
     if directory:
         mount_from(directory, source, target, fstype, flags, ",".join(data))
     elif flags & syscalls.MS_BIND:
-        _bind(source, target, flags, data)
+        _bind(source, target, flags, data, reopen)
     else:
         syscalls.mount(source, target, fstype, flags, ",".join(data))
 
 
-def _bind(source: str, target: str, flags: int, data: list[str]) -> None:
+def _bind(source: str, target: str, flags: int, data: list[str], reopen: Callable[[], str] | None) -> None:
     recursive = flags & syscalls.MS_REC
     syscalls.mount(source, target, "", syscalls.MS_BIND | recursive, ",".join(data))
     if flags & ~(syscalls.MS_BIND | syscalls.MS_REC):
         # The first mount(2) of a bind takes no flags.
-        syscalls.mount("none", target, "", syscalls.MS_REMOUNT | (flags & ~syscalls.MS_REC))
+        mounted = reopen() if reopen is not None else target
+        syscalls.mount("none", mounted, "", syscalls.MS_REMOUNT | (flags & ~syscalls.MS_REC))
 
 
 def compact(options: list[str], limit: int = 0) -> tuple[str, list[str]]:
