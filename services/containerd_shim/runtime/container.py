@@ -273,6 +273,9 @@ class Container:
     def resume(self) -> None:
         self._cgroup.freeze(False)
 
+    def paused(self) -> bool:
+        return self._cgroup.frozen()
+
     def update(self, resources: oci.Resources) -> None:
         """Change the limits that are given; others stay."""
         try:

@@ -168,3 +168,8 @@ def _apply(plan: MountPlan, option: str) -> None:
         raise Unimplemented(f"mount option {option!r} is not implemented")
     else:
         plan.data.append(option)
+
+
+def option_names() -> list[str]:
+    """Every option with a meaning of its own here, sorted."""
+    return sorted({"bind", "rbind", "tmpcopyup", *_FLAGS, *PROPAGATION, *_RECURSIVE})

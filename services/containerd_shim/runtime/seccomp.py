@@ -166,3 +166,20 @@ def _export(compiled: pyseccomp.SyscallFilter) -> bytes:
 def load(filter_program: bytes, filter_flags: int) -> None:
     """Install the filter for this (single-threaded) process."""
     syscall.seccomp_load(filter_program, filter_flags)
+
+
+def available() -> bool:
+    """Whether libseccomp is installed."""
+    return pyseccomp is not None
+
+
+def action_names() -> list[str]:
+    return sorted([*_ACTIONS, *_ERRNO])
+
+
+def operator_names() -> list[str]:
+    return sorted(_OPERATORS)
+
+
+def flag_names() -> list[str]:
+    return sorted(_FLAGS)

@@ -48,6 +48,8 @@ class CgroupManager(Protocol):
     def freeze(self, frozen: bool) -> None:
         """Pause or resume everything; returns when it has taken effect."""
 
+    def frozen(self) -> bool: ...
+
     def kill(self) -> None:
         """SIGKILL every process, also those being forked meanwhile."""
 

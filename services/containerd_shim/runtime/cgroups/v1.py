@@ -90,6 +90,10 @@ class V1Manager:
             time.sleep(delay)
             delay = min(delay * 2, 0.05)
 
+    def frozen(self) -> bool:
+        directory = self.paths.get("freezer")
+        return directory is not None and base.read(directory, "freezer.state") in ("FROZEN", "FREEZING")
+
     def kill(self) -> None:
         """Freeze, signal, thaw: frozen processes cannot fork away, and die as they thaw."""
         if not self.pids():

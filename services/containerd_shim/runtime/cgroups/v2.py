@@ -68,6 +68,9 @@ class V2Manager:
             time.sleep(delay)
             delay = min(delay * 2, 0.05)
 
+    def frozen(self) -> bool:
+        return base.read(self.directory, "cgroup.freeze") == "1"
+
     def kill(self) -> None:
         try:
             base.write(self.directory, "cgroup.kill", 1)
