@@ -179,6 +179,7 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         default_binding=settings.ip,
         firewall=settings.iptables,
         ip_forward=settings.ip_forward,
+        host_gateway_ips=tuple(settings.host_gateway_ips),
         address_pools=tuple(settings.default_address_pools) or defaults.address_pools,
         dns=tuple(settings.dns),
         dns_search=tuple(settings.dns_search),

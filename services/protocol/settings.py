@@ -71,6 +71,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     dns: list[str] = []
     dns_search: list[str] = []
     dns_opts: list[str] = []
+    host_gateway_ips: list[str] = []
 
     log_driver: str = "json-file"
     log_opts: dict[str, str] = {}

@@ -61,10 +61,11 @@ OPTIONS = (
     Option("fixed-cidr-v6", STRING, "IPv6 subnet for the default bridge network", ""),
     Option(
         "host-gateway-ip",
-        STRINGS,
+        ADDRESSES,
         "IP addresses that the special 'host-gateway' string in --add-host resolves to. "
         "Defaults to the IP addresses of the default bridge",
         [],
+        field="host_gateway_ips",
         key="host-gateway-ips",
     ),
     Option(
@@ -90,6 +91,6 @@ OPTIONS = (
     Option("ipv6", SWITCH, "Enable IPv6 networking for the default bridge network", False),
     Option("mtu", INTEGER, 'Set the MTU for the default "bridge" network', 1500, field="mtu"),
     Option("network-control-plane-mtu", INTEGER, "Network Control plane MTU", 1500),
-    Option("userland-proxy", SWITCH, "Use userland proxy for loopback traffic", True),
+    Option("userland-proxy", SWITCH, "Use userland proxy for loopback traffic", True, same=(False,)),
     Option("userland-proxy-path", STRING, "Path to the userland proxy binary", ""),
 )

@@ -139,6 +139,7 @@ def test_configuration_is_refused(daemon_json: Path, argv: list[str], text: str)
 def test_defaults_of_refused_options_are_fine(daemon_json: Path) -> None:
     load(daemon_json, "--containerd-namespace", "moby", "--userns-remap", "", "--ipv6=false")
     load(daemon_json, "--exec-opt", "native.cgroupdriver=cgroupfs", "--firewall-backend", "nftables")
+    load(daemon_json, "--userland-proxy=false")
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if not option.field], ids=lambda o: o.flag)
@@ -147,7 +148,7 @@ def test_what_is_not_implemented_is_refused_by_name(option: object, daemon_json:
         return
     words = {"": "=" + ("false" if option.default else "true"), "int": "=77", "runtime": "=x=/y"}  # type: ignore[attr-defined]
     value = words.get(option.kind.word, "=x=y" if option.kind.word.startswith(("ma", "nri")) else "=10.1.2.3")  # type: ignore[attr-defined]
-    if option.flag in ("iptables", "feature"):  # type: ignore[attr-defined]
+    if option.flag in ("iptables", "feature", "userland-proxy"):  # type: ignore[attr-defined]
         return  # have tests of their own
     with pytest.raises(ConfigError, match=f"--{option.flag}.* is not implemented by wharfd"):  # type: ignore[attr-defined]
         load(daemon_json, f"--{option.flag}{value}")  # type: ignore[attr-defined]
