@@ -22,8 +22,9 @@ _BRIDGE_FIELDS: dict[str, Any] = {
 def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
     settings = document["NetworkSettings"]
     if version < (1, 52):
-        bridge = (settings.get("Networks") or {}).get("bridge") or {}
-        settings.update({name: bridge.get(name, zero) for name, zero in _BRIDGE_FIELDS.items()})
+        bridge = (settings.get("Networks") or {}).get("bridge")
+        if bridge is not None:
+            settings.update({name: bridge.get(name, zero) for name, zero in _BRIDGE_FIELDS.items()})
     if version < (1, 44):
         mode = document["HostConfig"].get("NetworkMode", "")
         endpoint = (settings.get("Networks") or {}).get("bridge" if mode == "default" else mode) or {}

@@ -48,6 +48,10 @@ from services.protocol.verbs.containers import CreateArgs
 
 #: API version since which a read-only bind is read-only recursively.
 _RECURSIVE_READ_ONLY = (1, 44)
+_LINKS_DEPRECATED = (
+    "Links on the default bridge network are deprecated and will be removed in a future release. "
+    "Use a custom network instead."
+)
 
 
 async def create(services: Services, args: CreateArgs, context: Context) -> CreateReply:
@@ -86,6 +90,8 @@ def _check(services: Services, args: CreateArgs) -> tuple[Config, HostConfig, En
     services.networks.check(host.network_mode, endpoints)
     fill_defaults(services.settings, services.registry, host)
     fill_endpoints(config, host, endpoints)
+    if host.links and host.network_mode == "bridge":
+        warnings.append(_LINKS_DEPRECATED)
     return config, host, endpoints, warnings + mac_warnings
 
 

@@ -31,8 +31,8 @@ def requested_endpoints(networking: NetworkingConfig | None) -> Endpoints:
 def fill_endpoints(config: Config, host: HostConfig, endpoints: Endpoints) -> None:
     """At least the network of the mode, unless another container's is joined."""
     if config.network_disabled is not UNSET and config.network_disabled:
-        host.network_mode = "none"
         endpoints.clear()
+        return
     name = network_name(host.network_mode)
     if not name:
         endpoints.clear()

@@ -10,6 +10,7 @@ import msgspec
 
 from services.engine.containers import transitions
 from services.engine.containers.announce import announce
+from services.engine.containers.links import link_hosts
 from services.engine.containers.model import Entry, Exec
 from services.engine.containers.services import Services
 from services.engine.containers.spec_exec import build_process
@@ -35,6 +36,7 @@ async def create(services: Services, ref: str, config: ExecConfig) -> IdReply:
     entry = services.registry.get(ref)
     transitions.check_exec(entry.state, entry.id, ref)
     check_detach_keys(config.detach_keys)
+    link_hosts(services.registry, entry)  # refused while a linked container does not run
     exec_ = Exec(
         id=secrets.token_hex(32),
         container_id=entry.id,

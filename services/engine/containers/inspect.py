@@ -96,7 +96,7 @@ def _host_config(services: Services, entry: Entry) -> api.HostConfig:
     host = entry.definition.host_config
     if not host.links or is_user_defined_network(host.network_mode):
         return host
-    links = shown_links(services.registry, entry.definition.name, host.links)
+    links = shown_links(services.registry, entry)
     return msgspec.structs.replace(host, links=links)
 
 

@@ -33,7 +33,6 @@ async def prepare_mounts(services: Services, entry: Entry) -> tuple[list[oci.Mou
     :func:`release_mounts` does the same without it.
     """
     definition = entry.definition
-    await _adopt_hostname(services, entry)
     async with Undo() as undo:
         undo.push(lambda: release_mounts(services, entry))
         users = [await _user_mount(services, entry, mount) for mount in definition.mounts]
@@ -47,17 +46,6 @@ async def prepare_mounts(services: Services, entry: Entry) -> tuple[list[oci.Mou
         await release_mounts(services, entry)
 
     return mounts, release
-
-
-async def _adopt_hostname(services: Services, entry: Entry) -> None:
-    """Who joins another container's network has its names, too (``inspect`` shows them)."""
-    owner = network_owner(services.registry, entry.definition)
-    if owner is None:
-        return
-    config, theirs = entry.definition.config, owner.definition.config
-    if (config.hostname, config.domainname) != (theirs.hostname, theirs.domainname):
-        config.hostname, config.domainname = theirs.hostname, theirs.domainname
-        await services.registry.save_definition(entry)
 
 
 async def release_mounts(services: Services, entry: Entry) -> None:

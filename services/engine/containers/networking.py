@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from services.engine.containers.links import link_hosts
 from services.engine.containers.model import Entry
 from services.engine.containers.modes import joined_container
+from services.engine.containers.registry import Registry
 from services.engine.contracts import SandboxRequest
 
 
@@ -15,7 +17,8 @@ def has_sandbox(entry: Entry) -> bool:
     return joined_container(definition.host_config.network_mode) is None
 
 
-def sandbox_request(entry: Entry) -> SandboxRequest:
+def sandbox_request(registry: Registry, entry: Entry) -> SandboxRequest:
+    """Raises ``SystemError_`` when a linked container does not run."""
     definition = entry.definition
     config, host = definition.config, definition.host_config
     exposed = config.exposed_ports if isinstance(config.exposed_ports, dict) else {}
@@ -34,5 +37,5 @@ def sandbox_request(entry: Entry) -> SandboxRequest:
         dns=host.dns or [],
         dns_search=host.dns_search or [],
         dns_options=host.dns_options or [],
-        extra_hosts=host.extra_hosts or [],
+        extra_hosts=[*(host.extra_hosts or []), *link_hosts(registry, entry)],
     )

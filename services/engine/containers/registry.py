@@ -72,7 +72,20 @@ class Registry:
             entry := self._by_id.get(container_id)
         ) is not None:
             return entry
+        if (linked := self._linked(ref)) is not None:
+            return linked
         return self._by_id[self._expand(ref)]
+
+    def _linked(self, path: str) -> Entry | None:
+        """By the name that a legacy link gives: ``/owner/alias`` (see ``links``)."""
+        name, _, alias = path.removeprefix("/").partition("/")
+        if not alias or (owner := self._by_id.get(self._names.get(name, ""))) is None:
+            return None
+        for link in owner.definition.host_config.links or ():
+            container_id, _, other = link.partition(":")
+            if other == alias:
+                return self._by_id.get(container_id)
+        return None
 
     def _expand(self, prefix: str) -> str:
         at = bisect.bisect_left(self._ids, prefix)

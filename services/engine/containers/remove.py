@@ -17,11 +17,12 @@ from collections.abc import Awaitable
 
 from services.engine.containers import stop, transitions
 from services.engine.containers.announce import announce
+from services.engine.containers.links import remove_link
 from services.engine.containers.model import Entry, MountKind, Status
 from services.engine.containers.mounts import release_mounts
 from services.engine.containers.services import Services
 from services.engine.containers.wait import is_gone
-from services.protocol.errors import Conflict, NotFound, SystemError_, Unimplemented, WharfError
+from services.protocol.errors import Conflict, NotFound, SystemError_, WharfError
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,10 @@ async def remove_request(
     services: Services, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False
 ) -> None:
     """``docker rm``."""
-    entry = services.registry.get(ref)
     if link:
-        if "/" in ref.removeprefix("/"):
-            raise Unimplemented("removing links is not implemented")
-        raise SystemError_("Conflict, cannot remove the default link name of the container")
+        await remove_link(services.registry, ref)
+        return
+    entry = services.registry.get(ref)
     await remove(services, entry, force=force, volumes=volumes, ref=ref)
 
 
@@ -50,10 +50,10 @@ async def remove(
     entry.runtime.removal_in_progress = True
     try:
         if not force:
-            transitions.check_remove(entry.state, entry.definition.name)
+            transitions.check_remove(entry.state, ref or entry.definition.name)
         while not await _try(services, entry, volumes=volumes):
             if not force:
-                transitions.check_remove(entry.state, entry.definition.name)
+                transitions.check_remove(entry.state, ref or entry.definition.name)
             await _kill(services, entry)
     finally:
         entry.runtime.removal_in_progress = False

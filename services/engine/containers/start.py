@@ -118,7 +118,7 @@ async def _prepare(services: Services, entry: Entry, undo: Undo) -> oci.Spec:
 async def _acquire(services: Services, entry: Entry, undo: Undo) -> oci.Spec:
     if has_sandbox(entry):
         undo.push(lambda: services.networks.detach(entry.id))
-        sandbox, files = await _network(services.networks.allocate(sandbox_request(entry)))
+        sandbox, files = await _network(services.networks.allocate(sandbox_request(services.registry, entry)))
         _record(entry, sandbox)
         etc.write_files(services, entry, files)
     else:
