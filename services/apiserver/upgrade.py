@@ -6,6 +6,7 @@ as clients before Docker 1.9 and simple ones expect.
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 import falcon.asgi
@@ -15,6 +16,8 @@ from services.apiserver.body import exchange_of
 from services.apiserver.errors import STATUS
 from services.protocol.errors import WharfError
 from services.protocol.verbs.containers import Stream
+
+log = logging.getLogger(__name__)
 
 
 def head(req: falcon.asgi.Request, tty: bool) -> bytes:
@@ -43,6 +46,7 @@ def frame(stream: int, data: bytes) -> bytes:
 def attach_error(resp: falcon.asgi.Response, error: WharfError) -> None:
     """dockerd has hijacked the connection by then: errors of attach are plain text."""
     status = STATUS[error.kind]
+    log.error("Handler for an attach returned error: %s", error)
     resp.status = HTTPStatus(status)
     resp.content_type = headers.RAW_STREAM
     resp.data = f"{error}\r\n".encode()

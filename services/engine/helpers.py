@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -20,6 +22,9 @@ from services.protocol.helpers import HelperExit, HelperRequest
 from services.protocol.paths import ExecRoot
 
 T = TypeVar("T")
+
+#: Seconds that a helper waits for a zygote that is being started, and between two looks.
+READY_TIMEOUT, _RETRY = 30.0, 0.05
 
 
 class Helpers(Protocol):
@@ -53,11 +58,11 @@ class ZygoteHelpers:
     ) -> bytes:
         named = dict(fds or {})
         request = HelperRequest(list(argv), list(named), private_mounts=private_mounts)
-        # Connecting to a listening unix socket waits only when its backlog is full.
-        with contextlib.closing(await asyncio.to_thread(fdpass.connect, self._path)) as connection:
-            connection.setblocking(False)
-            fdpass.send(connection, request, list(named.values()))
-            data = await asyncio.get_running_loop().sock_recv(connection, fdpass.MAX_MESSAGE)
+        try:
+            data = await self._ask(request, list(named.values()))
+        except ConnectionError:
+            # The zygote went away with the request unread (a helper that has begun ends with EOF).
+            data = await self._ask(request, list(named.values()))
         if not data:
             raise Unavailable(f"{argv[0]} was killed")
         ended = msgspec.msgpack.decode(data, type=HelperExit)
@@ -66,6 +71,24 @@ class ZygoteHelpers:
         if ended.status:
             raise Unavailable(f"{argv[0]} ended with status {ended.status}")
         return ended.result
+
+    async def _ask(self, request: HelperRequest, fds: list[int]) -> bytes:
+        with contextlib.closing(await self._connect()) as connection:
+            connection.setblocking(False)
+            fdpass.send(connection, request, fds)
+            return await asyncio.get_running_loop().sock_recv(connection, fdpass.MAX_MESSAGE)
+
+    async def _connect(self) -> socket.socket:
+        """A zygote that is not there is being started again by supervisord: wait for it, bounded."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        while True:
+            try:
+                # Connecting to a listening unix socket waits only when its backlog is full.
+                return await asyncio.to_thread(fdpass.connect, self._path)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_RETRY)
 
     def handover(self, argv: Sequence[str]) -> Handover:
         return Handover(str(self._path), msgspec.msgpack.encode(HelperRequest(list(argv), [])))

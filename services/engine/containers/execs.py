@@ -17,7 +17,7 @@ from services.engine.containers.spec_exec import build_process
 from services.engine.containers.wait import until
 from services.protocol import task_pb2 as pb
 from services.protocol.api.execs import ExecConfig, ExecInspect, ExecStart, IdReply, ProcessConfig
-from services.protocol.errors import Conflict, InvalidParameter, NotFound, WharfError
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, Unavailable, WharfError
 from services.protocol.fdpass import Handover
 from services.protocol.shim import Attach
 from services.protocol.verbs.containers import Stream
@@ -103,7 +103,8 @@ async def prepare(services: Services, entry: Entry, exec_: Exec) -> None:
     try:
         process, user = build_process(services, entry, exec_)
         height, width = exec_.console_size or (0, 0)
-        await services.shims.exec(
+        await _register_at_shim(
+            services,
             pb.ExecProcessRequest(
                 id=entry.id,
                 exec_id=exec_.id,
@@ -113,21 +114,43 @@ async def prepare(services: Services, entry: Entry, exec_: Exec) -> None:
                 open_stdin=exec_.attach_stdin,
                 console_height=height,
                 console_width=width,
-            )
+            ),
         )
     except Exception as error:
         failed(services, entry, exec_, error)
         raise
 
 
+async def _register_at_shim(services: Services, request: pb.ExecProcessRequest) -> None:
+    try:
+        await services.shims.exec(request)
+    except Unavailable:
+        # The task service went away; it may have passed the call on before it could answer.
+        try:
+            await services.shims.state(request.id, request.exec_id)
+        except NotFound:
+            await services.shims.exec(request)
+
+
+async def _start_at_shim(services: Services, request: pb.StartRequest) -> int:
+    """Pid of the started exec, which may have been started although the answer was lost."""
+    try:
+        return (await services.shims.start(request)).pid
+    except Unavailable:
+        state = await services.shims.state(request.id, request.exec_id)
+        if state.status == pb.PREPARED:
+            return (await services.shims.start(request)).pid
+        return state.pid
+
+
 async def _start_detached(services: Services, entry: Entry, exec_: Exec) -> None:
     try:
-        started = await services.shims.start(pb.StartRequest(id=entry.id, exec_id=exec_.id))
+        pid = await _start_at_shim(services, pb.StartRequest(id=entry.id, exec_id=exec_.id))
     except Exception as error:
         failed(services, entry, exec_, error)
         raise
     if exec_.exit_code is None:
-        exec_.pid = started.pid
+        exec_.pid = pid
         services.execs.save(exec_)
 
 
