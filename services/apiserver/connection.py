@@ -110,6 +110,9 @@ class Connection(H11Protocol):
     def _refuse(self, status: str, body: str) -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
         self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # the body broke off under a request that is being served
+            self.cycle.message_event.set()
         self.transport.write((head + body).encode())
         self.transport.write_eof()
         self.loop.call_later(_LINGER, self.transport.close)

@@ -18,6 +18,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_INT64 = 1 << 63
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _EXPECTED = re.compile(r"Expected `(.+?)`(?:, got `(.+?)`)?(?: - at `(?:key in )?\$?(.*)`)?")
 _KINDS = {
@@ -43,12 +45,29 @@ def decode(data: bytes) -> Any:
     if not data.strip():
         raise InvalidParameter("invalid JSON: got EOF while reading request body")
     try:
-        return msgspec.json.decode(data)
+        value = msgspec.json.decode(data)
+        if _LONG_NUMBER.search(data):
+            _check_numbers(value)
+        return value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         end = _value_end(data)
         if end is not None:
             raise InvalidParameter("unexpected content after JSON") from None
         raise InvalidParameter(f"invalid JSON: {explain(data)}") from None
+
+
+def _check_numbers(value: Any) -> None:
+    """The API's numbers have 64 bits; Python's and msgspec's have as many as it takes."""
+    if isinstance(value, dict):
+        for member in value.values():
+            _check_numbers(member)
+    elif isinstance(value, list):
+        for member in value:
+            _check_numbers(member)
+    elif isinstance(value, int) and not -_INT64 <= value < _INT64:
+        raise InvalidParameter(
+            f"invalid JSON: json: cannot unmarshal number {value} into Go value of type int64"
+        )
 
 
 def convert(value: Any, kind: type[T]) -> T:

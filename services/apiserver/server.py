@@ -55,7 +55,7 @@ class Application(BaseApplication):  # type: ignore[misc]
     def __init__(
         self, exec_root: Path, listeners: list[socket.socket], *, log_level: str, keep: bool
     ) -> None:
-        self._listeners = listeners
+        self._bind = [f"fd://{sock.detach()}" for sock in listeners]
         self._log_level = log_level
         self._keep = keep
         Launcher.exec_root = exec_root
@@ -63,7 +63,7 @@ class Application(BaseApplication):  # type: ignore[misc]
 
     def load_config(self) -> None:
         settings: dict[str, Any] = {
-            "bind": [f"fd://{sock.detach()}" for sock in self._listeners],
+            "bind": self._bind,
             "workers": 1,
             "worker_class": Launcher,
             "timeout": HANG,

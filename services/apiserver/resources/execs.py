@@ -20,6 +20,8 @@ class Execs:
 
     async def on_post_create(self, req: Request, resp: Response, name: str) -> None:
         config = await body.read_json(req, api.ExecConfig)
+        if req.context.version < (1, 42):
+            config.console_size = None
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
         result = await self._engine.document(verbs.CREATE, verbs.CreateArgs(name, config))
@@ -27,8 +29,8 @@ class Execs:
 
     async def on_post_start(self, req: Request, resp: Response, name: str) -> None:
         start = await body.read_json(req, api.ExecStart)
-        if start.console_size and not start.tty:
-            raise InvalidParameter("setting console size is only allowed with a TTY")
+        if req.context.version < (1, 42) or not start.tty:
+            start.console_size = None
         stream = await self._engine.call(verbs.START, verbs.StartArgs(name, start))
         if start.detach:
             reply.nothing(resp, 200)

@@ -121,6 +121,10 @@ def test_not_modified_has_no_body(client: Client, engine: FakeEngine) -> None:
             "invalid JSON: json: cannot unmarshal number into Go struct field "
             "CreateRequest.Image of type string",
         ),
+        (
+            b'{"Image":"x","HostConfig":{"Memory":9223372036854775808}}',
+            "invalid JSON: json: cannot unmarshal number 9223372036854775808 into Go value of type int64",
+        ),
         (b"{}", "config cannot be empty in order to create a container"),
         (
             b'{"Image":"b","HostConfig":{"PortBindings":{"x/tcp":[]}}}',
@@ -171,6 +175,17 @@ def test_a_body_cut_off_changes_nothing(client: Client, engine: FakeEngine, fram
     else:
         data = head + b'Transfer-Encoding: chunked\r\n\r\nc\r\n{"Name":"n"}\r\n'
     assert client.raw(data, half_close=True) == b""
+    assert engine.calls == []
+
+
+def test_a_body_that_breaks_its_framing(client: Client, engine: FakeEngine) -> None:
+    engine.on(network_verbs.CREATE, {"Id": "x", "Warning": ""})
+    engine.start()
+    answer = client.raw(
+        b"POST /networks/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+        b'Transfer-Encoding: chunked\r\n\r\nc\r\n{"Name":"n"}\r\nnonsense\r\n\r\n'
+    )
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request") and answer.endswith(b"\r\n\r\n400 Bad Request")
     assert engine.calls == []
 
 

@@ -52,6 +52,18 @@ def test_a_killed_worker_is_replaced(server: Server) -> None:
     assert server.worker != worker and not _alive(worker)
 
 
+def test_hangup_leaves_the_listeners_alone(server: Server) -> None:
+    worker = server.worker
+    server.process.send_signal(signal.SIGHUP)
+    for _ in range(200):
+        with contextlib.suppress(IndexError):
+            if server.worker != worker and not _alive(worker):
+                break
+        time.sleep(0.05)
+    wait_until_answers(server.client, server.log)
+    assert not _alive(worker)
+
+
 def test_streams_end_when_the_server_stops(tmp_path: Path, engine: FakeEngine, server: Server) -> None:
     """The worker is asked to stop, as at a restart of the service: followers do not hold it up."""
     engine.start()
