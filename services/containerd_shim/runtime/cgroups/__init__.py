@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.containerd_shim.runtime.cgroups.base import CgroupManager, clean_path
-from services.containerd_shim.runtime.cgroups.detect import Hierarchies, detect
+from services.containerd_shim.runtime.cgroups.hierarchies import Hierarchies, detect
 from services.containerd_shim.runtime.cgroups.v1 import V1Manager
 from services.containerd_shim.runtime.cgroups.v2 import V2Manager
 from services.protocol.errors import Unavailable
