@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec import UNSET
 
@@ -90,8 +92,21 @@ def rlimits(settings: Settings, ulimits: Sequence[Ulimit] | None) -> list[oci.Rl
 
 
 def apparmor_profile(options: SecurityOptions, *, privileged: bool) -> str:
-    """The profile that was asked for; none by default (the host's profile is not loaded by us)."""
+    """The profile that was asked for; none by default (the host's profile is not loaded by us).
+
+    On a host without AppArmor it means nothing, as in Docker.
+    """
+    if not _apparmor_enabled():
+        return ""
     return options.apparmor or ("unconfined" if privileged else "")
+
+
+@functools.cache
+def _apparmor_enabled() -> bool:
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
+    except OSError:
+        return False
 
 
 def wants_init(settings: Settings, definition: Container) -> bool:
