@@ -49,6 +49,8 @@ class Handlers:
         self._services = services
 
     async def start(self, args: Ref, context: Context) -> Nothing:
+        if context.attempt > 1 and wait.has_ended(self._services, args.ref):
+            return Nothing()  # it was started before the restart; its run must not be repeated
         entry = self._services.registry.get(args.ref)
         await self._change(start.start(self._services, entry), context, done=NotModified)
         return Nothing()

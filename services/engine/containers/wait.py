@@ -50,6 +50,18 @@ def is_gone(services: Services, entry: Entry) -> bool:
     return services.registry.find(entry.id) is not entry
 
 
+def has_ended(services: Services, ref: str) -> bool:
+    """For a repeated request: whether the run it belongs to ended while the engine was restarting.
+
+    An engine that is told of an exit after its boot was not the one that was asked first.
+    """
+    try:
+        entry = services.registry.get(ref)
+    except NotFound:
+        return services.registry.removed.exit_code(ref) is not None
+    return entry.runtime.exits > 0 and not transitions.is_active(entry.state)
+
+
 async def wait(services: Services, args: WaitArgs, context: Context) -> AsyncIterator[Waited]:
     """First that the wait is registered, then how it ended."""
     if args.condition not in (NOT_RUNNING, NEXT_EXIT, REMOVED):

@@ -9,11 +9,15 @@ from unittest import mock
 import pytest
 
 from services.engine.containers import remove, start, transitions
+from services.engine.containers.lifecycle_verbs import Handlers
 from services.engine.containers.model import ContainerMount, MountKind, Status
 from services.engine.containers.restore import restore
+from services.engine.rpc import Context
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import RestartPolicy
+from services.protocol.errors import NotFound
+from services.protocol.verbs import Ref
 from tests.unit.lifecycle.fakes import World, eventually, run
 
 
@@ -90,6 +94,32 @@ def test_a_start_that_was_not_recorded(tmp_path: Path) -> None:
     run(test(True))
     (tmp_path / "engine.db").unlink()
     (tmp_path / "containers").rename(tmp_path / "old")
+    run(test(False))
+
+
+def test_a_repeated_start_does_not_run_it_twice(tmp_path: Path) -> None:
+    async def test(auto_remove: bool) -> None:
+        world = World(tmp_path)
+        name = f"c{auto_remove:d}"
+        entry = await world.container(name, auto_remove=auto_remove)
+        await start.start(world.services, entry)
+        world.shims.end(entry.id, 2)
+        world = await world.reborn()
+        await restore(world.services)
+        handlers = Handlers(world.services)
+        again = Context("r", 2, lambda: asyncio.sleep(0, []))
+        await handlers.start(Ref(name), again)
+        assert not world.shims.all
+        first = Context("r", 1, lambda: asyncio.sleep(0, []))
+        if auto_remove:
+            with pytest.raises(NotFound):
+                await handlers.start(Ref(name), first)
+        else:
+            await handlers.start(Ref(name), first)
+            assert world.entry(name).state.status is Status.RUNNING
+        await world.close()
+
+    run(test(True))
     run(test(False))
 
 
