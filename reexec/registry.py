@@ -31,6 +31,7 @@ HELPERS: dict[str, str] = {
     "docker-logs": "services.containerd_shim.logdrivers.helper",
     "docker-mkdir": "reexec.helpers.mkdir",
     "docker-mountfrom": "reexec.helpers.mountfrom",
+    "docker-proxy": "reexec.helpers.proxy",
     "docker-remove": "reexec.helpers.remove",
     "docker-size": "reexec.helpers.size",
     "docker-stat": "reexec.helpers.stat",

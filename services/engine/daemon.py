@@ -140,7 +140,7 @@ async def _build(
     stack.push_async_callback(layers.close)
     images = ImageManager(store, layers, events, helpers, data_root, in_use)
     volumes = VolumeManager(store, events, data_root, in_use)
-    networks = NetworkController(store, events, _network_settings(settings))
+    networks = NetworkController(store, events, _network_settings(settings, exec_root))
     stack.push_async_callback(networks.close)
     services = Services(
         settings=settings,
@@ -166,7 +166,7 @@ async def _build(
     return services
 
 
-def _network_settings(settings: Settings) -> NetworkSettings:
+def _network_settings(settings: Settings, exec_root: ExecRoot) -> NetworkSettings:
     defaults = NetworkSettings()
     return NetworkSettings(
         bridge=settings.bridge or defaults.bridge,
@@ -184,4 +184,5 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         dns=tuple(settings.dns),
         dns_search=tuple(settings.dns_search),
         dns_options=tuple(settings.dns_opts),
+        zygote=str(exec_root.zygote) if settings.userland_proxy else "",
     )

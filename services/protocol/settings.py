@@ -67,6 +67,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     ip_masq: bool = True
     ip_forward: bool = True
     iptables: bool = True
+    userland_proxy: bool = True
     default_address_pools: list[AddressPool] = []
     dns: list[str] = []
     dns_search: list[str] = []

@@ -91,6 +91,6 @@ OPTIONS = (
     Option("ipv6", SWITCH, "Enable IPv6 networking for the default bridge network", False),
     Option("mtu", INTEGER, 'Set the MTU for the default "bridge" network', 1500, field="mtu"),
     Option("network-control-plane-mtu", INTEGER, "Network Control plane MTU", 1500),
-    Option("userland-proxy", SWITCH, "Use userland proxy for loopback traffic", True, same=(False,)),
+    Option("userland-proxy", SWITCH, "Use userland proxy for loopback traffic", True, field="userland_proxy"),
     Option("userland-proxy-path", STRING, "Path to the userland proxy binary", ""),
 )

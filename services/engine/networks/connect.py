@@ -219,9 +219,8 @@ class Connector:
             gateway = self._registry.addresses(network).gateway(endpoint.ipv4)
             if gateway:
                 namespace.set_default_route(pid, endpoint.interface, gateway)
-        if self._kernel.firewall is not None:
-            old, new = self._sandboxes.port_rules(before), self._sandboxes.port_rules(sandbox)
-            self._kernel.firewall.change_ports(old, new)
+        old, new = self._sandboxes.port_rules(before), self._sandboxes.port_rules(sandbox)
+        self._kernel.change_ports(set(old) - set(new), set(new) - set(old))
 
     async def _take_back(self, sandbox: SandboxRecord, before: SandboxRecord) -> None:
         """A connect that failed: the sandbox is what it was."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from services.engine.contracts import ContainerNetworks, EtcFiles, Sandbox, SandboxRequest
 from services.engine.events import Events
@@ -19,6 +21,7 @@ from services.engine.networks.model import NetworkSettings
 from services.engine.networks.ports import HostPorts
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
+from services.engine.networks.relay import Relay
 from services.engine.networks.restore import restore
 from services.engine.networks.sandboxes import Sandboxes
 from services.engine.scopes import Background, KeyedLocks
@@ -54,7 +57,11 @@ class NetworkController:
         self._registry = Registry(
             self._records, self._kernel, {driver.name: driver for driver in drivers}, settings
         )
-        self._ports = HostPorts(listen=settings.firewall)
+        self._ports = HostPorts(
+            listen=settings.firewall or bool(settings.zygote), ipv6=None if settings.zygote else False
+        )
+        if settings.zygote:
+            self._kernel.relay = Relay(Path(settings.zygote), self._ports)
         self._sandboxes = Sandboxes(
             self._records, self._registry, self._kernel, self._ports, events, settings
         )
@@ -90,6 +97,8 @@ class NetworkController:
             await self._sandboxes.detach(container_id)
 
     async def restore(self, running: Mapping[str, int]) -> None:
+        if self._kernel.relay is not None:
+            self._kernel.relay.watch(asyncio.get_running_loop())
         await restore(running, self._records, self._registry, self._kernel, self._ports, self._sandboxes)
 
         for record in list(self._sandboxes.by_container.values()):

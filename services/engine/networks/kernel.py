@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from services.engine.networks.firewall import Firewall
+from services.engine.networks.firewall import Firewall, PortRule
 from services.engine.networks.links import Links
 from services.engine.networks.netlink import NetlinkError
+from services.engine.networks.relay import Relay
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ class Kernel:
     def __init__(self, table: str, *, firewall: bool) -> None:
         self.links = Links()
         self.firewall = Firewall(table) if firewall else None
+        self.relay: Relay | None = None
         self._removing = Links()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._removals = ThreadPoolExecutor(1, thread_name_prefix="network-remove")
@@ -35,6 +37,14 @@ class Kernel:
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """*function* in the network thread, to its end even if the caller is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    def change_ports(self, remove: Iterable[PortRule], add: Iterable[PortRule]) -> None:
+        """In the network thread: IPv4 by the firewall, the rest by the relay."""
+        gone, new = _by_way(remove, self.firewall is not None), _by_way(add, self.firewall is not None)
+        if self.firewall is not None and (gone[0] or new[0]):
+            self.firewall.change_ports(gone[0], new[0])
+        if self.relay is not None and (gone[1] or new[1]):
+            self.relay.change(gone[1], new[1])
 
     def remove_links(self, names: Sequence[str]) -> None:
         """In the background; those that are gone already are no error."""
@@ -51,10 +61,20 @@ class Kernel:
         """Removals that are queued are finished first."""
         self._removals.shutdown()
         self._pool.shutdown()
+        if self.relay is not None:
+            self.relay.close()
         self._removing.close()
         self.links.close()
         if self.firewall is not None:
             self.firewall.close()
+
+
+def _by_way(rules: Iterable[PortRule], firewall: bool) -> tuple[list[PortRule], list[PortRule]]:
+    """(for the firewall, for the relay)."""
+    sorted_: tuple[list[PortRule], list[PortRule]] = ([], [])
+    for rule in rules:
+        sorted_[":" in rule.host_ip or not firewall].append(rule)
+    return sorted_
 
 
 def write_sysctl(path: str, value: str) -> None:

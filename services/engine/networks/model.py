@@ -26,6 +26,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """dockerd's options on networks. ``bridge`` "none" makes no default bridge.
 
     ``instance`` tells daemons on one host apart (nf_tables table); empty: by the bridge's name.
+    ``zygote`` is where ``docker-proxy`` is forked (``--userland-proxy``); empty: ports are published
+    on IPv4 addresses only.
     """
 
     bridge: str = "docker0"
@@ -44,6 +46,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     dns_options: tuple[str, ...] = ()
     host_gateway_ips: tuple[str, ...] = ()
     instance: str = ""
+    zygote: str = ""
     resolv_conf: str = "/etc/resolv.conf"
 
     @property

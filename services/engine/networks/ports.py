@@ -1,7 +1,8 @@
 """Host ports: which a container asks for, which it gets, and the sockets that hold them.
 
 A port is really bound, so that it cannot be given away behind the engine's back, nor taken from
-a program that has it. The packets never reach these sockets: the firewall turns them before.
+a program that has it. IPv4 packets never reach these sockets, for the firewall turns them before;
+the sockets of the others are served by ``docker-proxy``.
 """
 
 from __future__ import annotations
@@ -102,15 +103,15 @@ def describe(
 class _Held:
     """One protocol's port on the addresses that hold it."""
 
-    sockets: dict[str, socket.socket | None] = field(default_factory=dict)
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
 
 
 class HostPorts:
     """All ports this daemon publishes; called on the event loop (a bind takes microseconds)."""
 
     def __init__(self, *, listen: bool = True, ipv6: bool | None = None) -> None:
-        #: Listening keeps others from sharing the address (SO_REUSEADDR); without a firewall it
-        #: would accept connections that nobody serves.
+        #: Listening keeps others from sharing the address (SO_REUSEADDR); where neither firewall
+        #: nor relay takes the connections it would accept what nobody serves.
         self._listen = listen
         self._ipv6 = Path("/proc/net/if_inet6").exists() if ipv6 is None else ipv6
         self._held: dict[tuple[str, int], _Held] = {}
@@ -150,11 +151,15 @@ class HostPorts:
             if not held.sockets:
                 del self._held[port.protocol, port.host_port]
 
+    def held(self, protocol: str, host_ip: str, number: int) -> socket.socket | None:
+        """The socket that holds a port."""
+        found = self._held.get((protocol, number))
+        return found.sockets.get(host_ip) if found else None
+
     def close(self) -> None:
         for held in self._held.values():
             for sock in held.sockets.values():
-                if sock is not None:
-                    sock.close()
+                sock.close()
         self._held.clear()
 
     def _hosts(self, host_ip: str) -> list[str]:
@@ -168,14 +173,13 @@ class HostPorts:
             for other in held.sockets:
                 if other == host or {other, host} & {_wildcard(host)} and _wildcard(host) == _wildcard(other):
                     raise SystemError_(f"Bind for {other}:{number} failed: port is already allocated")
-        sockets: dict[str, socket.socket | None] = {}
+        sockets: dict[str, socket.socket] = {}
         try:
             for host in hosts:
                 sockets[host] = _open(host, protocol, number, self._listen)
         except OSError as error:
             for sock in sockets.values():
-                if sock is not None:
-                    sock.close()
+                sock.close()
             shown = f"[{host}]" if ":" in host else host
             reason = os.strerror(error.errno or 0)
             text = f"failed to bind host port {shown}:{number}/{protocol}: {reason.lower()}"
@@ -195,7 +199,7 @@ def _open(host: str, protocol: str, number: int, listen: bool) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if protocol == "tcp" and listen and family == socket.AF_INET:
+        if protocol == "tcp" and listen:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections may linger
             sock.bind((host, number))
             sock.listen(1)

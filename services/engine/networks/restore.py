@@ -37,10 +37,12 @@ async def restore(
         else:
             records.delete_sandbox(record.container_id)
     bridges = [network for network in registry.all() if network.driver == "bridge"]
+    rules = [rule for record in kept for rule in sandboxes.port_rules(record)]
     if kernel.firewall is not None:
         # One transaction, before the bridges: containers that run never see a half-made table.
-        rules = [rule for record in kept for rule in sandboxes.port_rules(record)]
-        await kernel.run(kernel.firewall.reset, [bridge_rules(one) for one in bridges], rules)
+        turned = [rule for rule in rules if ":" not in rule.host_ip]
+        await kernel.run(kernel.firewall.reset, [bridge_rules(one) for one in bridges], turned)
+    await kernel.run(kernel.change_ports, [], rules)
     for network in bridges:
         try:
             await kernel.run(registry.driver(network).create, network)

@@ -186,8 +186,7 @@ class Sandboxes:
                 self._registry.driver(network).join(network, endpoint, namespace)
         finally:
             os.close(namespace)
-        if self._kernel.firewall is not None and record.ports:
-            self._kernel.firewall.change_ports([], self.port_rules(record))
+        self._kernel.change_ports([], self.port_rules(record))
 
     def _setup(self, record: SandboxRecord) -> pb.NetworkSetup:
         """What the runtime configures inside the namespace; without IPv6, none but loopback's."""
@@ -213,14 +212,13 @@ class Sandboxes:
         return setup
 
     def port_rules(self, record: SandboxRecord) -> list[PortRule]:
-        """The firewall's part of the published ports (it has no IPv6 side)."""
+        """Where the published ports lead."""
         endpoint = record.endpoint(record.gateway_network)
         if endpoint is None:
             return []
         return [
             PortRule(port.protocol, port.host_ip, port.host_port, endpoint.ipv4, port.container_port)
             for port in record.ports
-            if ":" not in port.host_ip
         ]
 
     # Undoing ------------------------------------------------------------------------------------
@@ -232,8 +230,8 @@ class Sandboxes:
         self._writes.pop(container_id, None)
         # Rules first: an address or a port that is free must lead nowhere.
         rules = self.port_rules(record)
-        if self._kernel.firewall is not None and rules:
-            await self._kernel.run(self._kernel.firewall.change_ports, rules, [])
+        if rules:
+            await self._kernel.run(self._kernel.change_ports, rules, [])
         self.release(record)
         self._records.delete_sandbox(container_id)
         for endpoint in record.endpoints:

@@ -1,0 +1,103 @@
+"""``docker-proxy``: connections and datagrams are carried over, ends and all."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from reexec.helpers.proxy import Proxy
+from services.protocol import fdpass
+from services.protocol.relay import RelayAdd, RelayRemove
+
+
+@pytest.fixture
+def control() -> Iterator[socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    thread = threading.Thread(target=lambda: Proxy(theirs).serve())
+    thread.start()
+    yield ours
+    ours.close()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def front(kind: int = socket.SOCK_STREAM) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6, kind)
+    sock.bind(("::1", 0))
+    if kind == socket.SOCK_STREAM:
+        sock.listen()
+    return sock
+
+
+def relay(control: socket.socket, sock: socket.socket, protocol: str, port: int) -> int:
+    fdpass.send(control, RelayAdd("one", protocol, "127.0.0.1", port), [sock.fileno()])
+    number: int = sock.getsockname()[1]
+    sock.close()
+    return number
+
+
+def test_both_ways_and_half_closed(control: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = relay(control, front(), "tcp", server.getsockname()[1])
+        received = bytearray()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while data := connection.recv(1 << 16):
+                    received.extend(data)
+                connection.sendall(received)  # only after the client's end
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        sent = bytes(range(256)) * 16384
+        back = bytearray()
+        with socket.create_connection(("::1", port), timeout=10) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            while data := client.recv(1 << 16):
+                back.extend(data)
+        thread.join()
+    assert bytes(received) == sent and bytes(back) == sent
+
+
+def test_nobody_behind_it(control: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    port = relay(control, front(), "tcp", closed)
+    with socket.create_connection(("::1", port), timeout=5) as client, contextlib.suppress(OSError):
+        assert client.recv(1) == b""
+
+
+def test_datagrams(control: socket.socket) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        port = relay(control, front(socket.SOCK_DGRAM), "udp", server.getsockname()[1])
+        clients = [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(2)]
+        for number, client in enumerate(clients):
+            client.settimeout(5)
+            client.sendto(b"%d" % number, ("::1", port))
+        for _ in clients:
+            data, address = server.recvfrom(10)
+            server.sendto(b"to " + data, address)
+        assert [client.recv(10) for client in clients] == [b"to 0", b"to 1"]
+        for client in clients:
+            client.close()
+
+
+def test_removed_port_is_closed(control: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = relay(control, front(), "tcp", server.getsockname()[1])
+        with socket.create_connection(("::1", port), timeout=5) as client:
+            server.accept()[0].close()
+            fdpass.send(control, RelayRemove("one"))
+            client.settimeout(5)
+            with contextlib.suppress(ConnectionError):
+                assert client.recv(1) == b""
+    with pytest.raises(OSError):
+        socket.create_connection(("::1", port), timeout=5)
