@@ -25,6 +25,7 @@ HELPERS: dict[str, str] = {
     "docker-changes": "reexec.helpers.changes",
     "docker-copytree": "reexec.helpers.copytree",
     "docker-copyup": "reexec.helpers.copyup",
+    "docker-difference": "reexec.helpers.difference",
     "docker-init": "reexec.helpers.init",
     "docker-initlayer": "reexec.helpers.initlayer",
     "docker-load": "reexec.helpers.load",

@@ -57,6 +57,13 @@ class Packer:
             if stat.S_ISDIR(found.st_mode) and not foreign:
                 pending.extend(self._below(path, name))
 
+    def one(self, path: str, name: str) -> None:
+        """*path* alone."""
+        try:
+            self._entry(path, name, os.lstat(path))
+        except FileNotFoundError:
+            return
+
     @staticmethod
     def _below(path: str, name: str) -> list[tuple[str, str]]:
         try:

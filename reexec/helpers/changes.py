@@ -27,12 +27,7 @@ class Changes(msgspec.Struct, frozen=True):
 @register("docker-changes")
 def main(call: Call) -> bytes:
     """The result, [(kind, path)] sorted by path, goes to the descriptor ``index`` where given."""
-    args = call.document(Changes)
-    upper = os.open(args.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    enter(args.lower)
-    os.fchdir(upper)
-    found: dict[str, int] = {}
-    (_compare if args.whole else _differences)("", found)
+    found = find(call.document(Changes))
     result = msgspec.msgpack.encode([(kind, path) for path, kind in sorted(found.items())])
     if (index := call.fds.get("index")) is not None:
         view = memoryview(result)
@@ -40,6 +35,20 @@ def main(call: Call) -> bytes:
             view = view[os.write(index, view) :]
         return b""
     return result
+
+
+def find(args: Changes) -> dict[str, int]:
+    """Path -> kind of what has changed. Afterwards the root is the lower tree, the current directory
+    the upper one."""
+    upper = os.open(args.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    enter(args.lower)
+    os.fchdir(upper)
+    found: dict[str, int] = {}
+    if args.whole:
+        _compare("", found)
+    else:
+        _differences("", found)
+    return found
 
 
 def _lower(path: str) -> os.stat_result | None:
@@ -61,8 +70,11 @@ def _is_opaque(path: str) -> bool:
         return False
 
 
-def _differences(directory: str, found: dict[str, int]) -> bool:
-    """Changes recorded below *directory* ("" or "/a/b") of the upper layer; whether there are any."""
+def _differences(directory: str, found: dict[str, int], covered: bool = False) -> bool:
+    """Changes recorded below *directory* ("" or "/a/b") of the upper layer; whether there are any.
+
+    Nothing of the lower layer shows in or below a directory that is *covered* (opaque).
+    """
     any_change = False
     for name in os.listdir("." + directory):
         path = f"{directory}/{name}"
@@ -73,10 +85,10 @@ def _differences(directory: str, found: dict[str, int]) -> bool:
                 any_change = True
             continue
         if stat.S_ISDIR(now.st_mode):
-            opaque = _is_opaque("." + path)
+            opaque = covered or _is_opaque("." + path)
             if before is not None and opaque and stat.S_ISDIR(before.st_mode):
                 _hidden(path, found)
-            changed = _differences(path, found)
+            changed = _differences(path, found, opaque)
             if before is not None and not changed and not opaque and _same(now, before):
                 continue  # copied up, and left as it was
         elif before is not None and _same(now, before):

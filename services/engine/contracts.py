@@ -22,6 +22,7 @@ from services.protocol.api.images import ImageSummary
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.api.volumes import Volume
 from services.protocol.fdpass import Handover
+from services.protocol.verbs.containers import CommitArgs
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,13 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     #: The image has a healthcheck, on-build triggers, ...: all in ``config``.
     created: str = ""
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True):
+    """A new image; ``name`` is "" when it was given none."""
+
+    id: str
+    name: str
 
 
 class ImageService(Protocol):
@@ -53,6 +61,12 @@ class ImageService(Protocol):
 
     async def usage(self) -> list[ImageSummary]:
         """All images with their sizes, shared sizes and numbers of containers (``system df``)."""
+
+    def apply_changes(self, config: Config, changes: Sequence[str]) -> None:
+        """Dockerfile instructions on *config*, in place. Raises ``InvalidParameter``."""
+
+    async def commit(self, container_id: str, image_id: str, config: Config, args: CommitArgs) -> Committed:
+        """The image of *image_id* and what the container changed. Raises ``InvalidParameter``."""
 
     def ancestors(self, reference: str) -> set[str]:
         """Ids of the image and of all images built from it (``ancestor`` filter); empty if unknown."""
@@ -259,6 +273,7 @@ class ContainerUse(msgspec.Struct, frozen=True):
 ContainerUsers = Callable[[], Sequence[ContainerUse]]
 
 __all__ = [
+    "Committed",
     "ContainerNetworks",
     "ContainerUse",
     "ContainerUsers",

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from services.engine import supervision
-from services.engine.containers import archive, lifecycle_verbs, restore, shutdown, users, verbs
+from services.engine.containers import archive, commit, lifecycle_verbs, restore, shutdown, users, verbs
 from services.engine.containers.networked import NetworkedContainers
 from services.engine.containers.registry import SCHEMA as CONTAINERS
 from services.engine.containers.registry import Registry
@@ -160,6 +160,7 @@ async def _build(
     verbs.register(router, services)
     lifecycle_verbs.register(router, services)
     archive.register(router, services)
+    commit.register(router, services)
     image_verbs.register(router, images)
     volume_verbs.register(router, volumes)
     network_verbs.register(router, networks)

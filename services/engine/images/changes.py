@@ -150,7 +150,7 @@ def _cmd(config: Config, text: str) -> None:
 
 
 def _entrypoint(config: Config, text: str) -> None:
-    config.entrypoint = _command(config, text) or None
+    config.entrypoint = _command(config, text)
 
 
 def _expose(config: Config, text: str) -> None:

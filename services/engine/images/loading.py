@@ -133,6 +133,7 @@ class Loader:
         architecture, variant = _platform(args.platform)
         config = Config()
         apply_changes(config, args.changes)
+        config.entrypoint = config.entrypoint or None
         layer = await self._layers.chains.register("", fd)
         try:
             created, comment = rfc3339(time.time_ns()), args.message or "Imported from -"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from services.engine.contracts import ContainerUsers, Image
+from services.engine.contracts import Committed, ContainerUsers, Image
 from services.engine.events import Events
 from services.engine.helpers import Helpers
-from services.engine.images import views
+from services.engine.images import committing, views
+from services.engine.images.changes import apply_changes
 from services.engine.images.listing import Filters, Lister
 from services.engine.images.loading import Loader
 from services.engine.images.model import Record
@@ -19,7 +20,9 @@ from services.engine.images.store import ImageStore
 from services.engine.layers import LayerManager
 from services.engine.store import Store
 from services.protocol.api import images as api
+from services.protocol.api.containers import Config
 from services.protocol.errors import InvalidParameter, NotFound
+from services.protocol.verbs.containers import CommitArgs
 from services.protocol.verbs.images import ImportArgs
 
 
@@ -103,6 +106,29 @@ class ImageManager:
 
     def history(self, ref: str) -> list[api.HistoryItem]:
         return views.history(self.store.get(ref), self.store, self._layers)
+
+    def apply_changes(self, config: Config, changes: Sequence[str]) -> None:
+        apply_changes(config, changes)
+
+    async def commit(self, container_id: str, image_id: str, config: Config, args: CommitArgs) -> Committed:
+        reference = parse_repository(args.repo, args.tag) if args.repo else None
+        layer = await self._layers.commit(container_id)
+        try:
+            record = await committing.commit(
+                self.store,
+                self.store.by_id(image_id),
+                layer,
+                config,
+                author=args.author,
+                comment=args.comment,
+                created_by=" ".join(config.cmd or []),
+            )
+            if reference is not None:
+                await self.store.tag(reference, record.id)
+                self._notices.publish("tag", record, reference.familiar)
+        finally:
+            await self._layers.release(layer.chain_id)
+        return Committed(id=record.id, name=reference.familiar if reference else "")
 
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         record = self.store.get(ref)

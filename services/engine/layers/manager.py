@@ -213,15 +213,7 @@ class LayerManager:
 
     async def changes(self, container_id: str) -> list[tuple[int, str]]:
         """(kind, path) of what the container changed, sorted by path."""
-        init, chain = self._parent(container_id), self._chain(container_id)
-        parent = self.chains.cache_id(chain) if chain else ""
-        lower = self._root_spec(self.driver.mounts(init, parent, read_only=True))
-        upper = self.driver.difference(container_id)
-        arguments = Changes(
-            lower=lower,
-            upper=str(upper or self.mounts(container_id)[0].source),
-            whole=upper is None,
-        )
+        arguments = self._changes(container_id)
         # More than a message can hold, for a container that changed a lot.
         index = os.memfd_create("changes", os.MFD_CLOEXEC)
         try:
@@ -230,6 +222,36 @@ class LayerManager:
         finally:
             os.close(index)
         return msgspec.msgpack.decode(data, type=list[tuple[int, str]])
+
+    def _changes(self, container_id: str) -> Changes:
+        init, chain = self._parent(container_id), self._chain(container_id)
+        parent = self.chains.cache_id(chain) if chain else ""
+        lower = self._root_spec(self.driver.mounts(init, parent, read_only=True))
+        upper = self.driver.difference(container_id)
+        where = str(upper or self.mounts(container_id)[0].source)
+        return Changes(lower=lower, upper=where, whole=upper is None)
+
+    async def commit(self, container_id: str) -> Layer:
+        """What the container changed as a layer on its image's, with the caller as a user of it."""
+        argv = document("docker-difference", self._changes(container_id))
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        pack = self._background.spawn(self._pack(argv, writing), name="commit")
+        try:
+            layer = await self.chains.register(self._chain(container_id), reading)
+        finally:
+            # Whoever still writes learns from it that nobody reads.
+            os.close(reading)
+            packed = (await asyncio.gather(pack, return_exceptions=True))[0]
+        if isinstance(packed, BaseException):
+            await self.release(layer.chain_id)
+            raise packed
+        return layer
+
+    async def _pack(self, argv: list[str], writing: int) -> None:
+        try:
+            await self._helpers.run(argv, {"stdout": writing})
+        finally:
+            os.close(writing)
 
     async def path_stat(self, root: RootSpec, path: str) -> Found | None:
         found = await ask(self._helpers, document("docker-stat", Stat(root, path)), list[Found])

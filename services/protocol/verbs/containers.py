@@ -169,7 +169,7 @@ class CommitArgs(msgspec.Struct, frozen=True):
     config: api.Config | None = None
 
 
-class Id(msgspec.Struct, frozen=True):
+class Id(msgspec.Struct, frozen=True, rename="pascal"):
     id: str
 
 

@@ -19,9 +19,11 @@ from reexec.helpers.tar import Tar
 from reexec.helpers.untar import Untar
 from services.engine.containers.archive import absolute, base_name
 from services.engine.helpers import document
+from services.protocol.api.containers import Config
 from services.protocol.errors import NotFound, WharfError
+from services.protocol.verbs.containers import CommitArgs
 from tests.integration.storage.storage import Storage, storage
-from tests.suites.trees import directory, entry, hardlink, image_archive, inside, symlink, tar
+from tests.suites.trees import directory, entry, hardlink, image_archive, inside, listing, symlink, tar
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 
@@ -250,3 +252,43 @@ def test_a_running_process_is_entered_with_and_without_its_mounts(tmp_path: Path
 def test_paths(path: str, expected: str, base: str) -> None:
     assert absolute(path) == expected
     assert base_name(expected) == base
+
+
+@pytest.mark.parametrize("driver", ["overlay2", "vfs"])
+def test_commit(tmp_path: Path, driver: str) -> None:
+    def change() -> None:
+        Path("/etc/passwd").write_text("changed")
+        Path("/gone").unlink()
+        Path("/new").mkdir(mode=0o700)
+        os.symlink("x", "/new/l")
+
+    async def test(s: Storage) -> None:
+        inside(s.layers.mounts(ID), tmp_path / "mnt", change)
+        base = s.images.resolve("img:1")
+        args = CommitArgs(ID, repo="snap", tag="1", comment="why", author="who")
+        made = await s.images.commit(ID, base.id, Config(cmd=["sh"]), args)
+        image = s.images.inspect("snap:1")
+        assert (image.id, image.parent, image.comment, image.author) == (made.id, base.id, "why", "who")
+        assert [item.comment for item in s.images.history("snap:1")] == ["why", ""]
+        await s.layers.create("b" * 64, s.images.resolve("snap:1").chain_id, {})
+        seen = inside(s.layers.mounts("b" * 64), tmp_path / "mnt", listing)
+        assert (seen["/etc/passwd"], seen["/new/l"]) == ("changed", "-> x")
+        assert "/gone" not in seen and seen["/d/f"] == "content"
+
+    run(tmp_path, test, driver)
+
+
+def test_a_commit_whose_helper_dies_leaves_nothing(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        inside(s.layers.mounts(ID), tmp_path / "mnt", lambda: Path("/big").write_bytes(b"x" * 50_000_000))
+        before = s.layer_directories()
+        commit = asyncio.ensure_future(s.layers.commit(ID))
+        while len(s.helpers.pids) < 2:
+            await asyncio.sleep(0.0005)
+        for pid in list(s.helpers.pids):
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WharfError, match="was killed|EOF"):
+            await commit
+        assert s.layer_directories() == before
+
+    run(tmp_path, test)
