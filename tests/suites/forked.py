@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,12 @@ from services.protocol.helpers import HelperExit
 
 
 def _child(argv: list[str], fds: dict[str, int], answer: int) -> None:
+    # As from the zygote: an inherited end of a pipe would keep its reader waiting for ever.
+    keep = {0, 1, 2, answer, *fds.values()}
+    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if fd not in keep:
+            with contextlib.suppress(OSError):
+                os.close(fd)
     ended = run(Call(argv, fds))
     with os.fdopen(answer, "wb") as pipe:
         pipe.write(msgspec.msgpack.encode(ended))
