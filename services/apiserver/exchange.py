@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.apiserver import headers
 from services.apiserver.descriptors import exchange
-from services.protocol.errors import SystemError_, WharfError, from_failure
+from services.protocol.errors import SystemError_, Unreachable, WharfError, from_failure
 from services.protocol.fdpass import Handover, HandoverAck, HandoverEnvelope
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ class Exchange:
             connection.resume()
             if isinstance(error, WharfError):
                 raise
+            if isinstance(error, ConnectionError):  # closed with the message unread (unix(7))
+                raise Unreachable(f"cannot hand the connection over: {error}") from error
             if isinstance(error, (OSError, TimeoutError)):
                 raise SystemError_(f"cannot hand the connection over: {error}") from error
             raise

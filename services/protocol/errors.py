@@ -89,6 +89,10 @@ class Unavailable(WharfError):
     kind = ErrorKind.UNAVAILABLE
 
 
+class Unreachable(Unavailable):
+    """Nobody took the message: nothing has begun, and it may be sent elsewhere."""
+
+
 class Unimplemented(WharfError):
     """The feature is known by name and not there (HTTP 501)."""
 

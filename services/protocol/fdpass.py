@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import msgspec
 
-from services.protocol.errors import Failure, Unavailable
+from services.protocol.errors import Failure, Unavailable, Unreachable
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def _address(path: str | Path, stack: ExitStack) -> str:
 
 
 def connect(path: str | Path, *, blocking: bool = True) -> socket.socket:
-    """A SEQPACKET connection to *path*; raises :class:`Unavailable`.
+    """A SEQPACKET connection to *path*; raises :class:`Unreachable`.
 
     With *blocking* False the socket is non-blocking, and ``BlockingIOError`` is raised while the
     listener's backlog is full (unix(7)): nothing has begun, try again.
@@ -90,7 +90,7 @@ def connect(path: str | Path, *, blocking: bool = True) -> socket.socket:
         except BlockingIOError:
             raise
         except OSError as error:
-            raise Unavailable(f"cannot connect to {path}: {error.strerror}") from error
+            raise Unreachable(f"cannot connect to {path}: {error.strerror}") from error
         undo.pop_all()
         return sock
 

@@ -11,7 +11,7 @@ from falcon.asgi import Request, Response
 from services.apiserver import body, headers, reply, upgrade
 from services.apiserver.client import Engine
 from services.apiserver.query import Query, atoi, timestamp
-from services.protocol.errors import InvalidParameter, WharfError
+from services.protocol.errors import InvalidParameter, Unreachable, WharfError
 from services.protocol.shim import ReadLogs
 from services.protocol.verbs import Ref
 from services.protocol.verbs import containers as verbs
@@ -45,7 +45,10 @@ class ContainerStreams:
             detach_keys=query.text("detachKeys"),
         )
         try:
-            await upgrade.stream(req, await self._engine.call(verbs.ATTACH, args))
+            try:
+                await upgrade.stream(req, await self._engine.call(verbs.ATTACH, args))
+            except Unreachable:  # its shim ended just then: the engine knows another place, or why not
+                await upgrade.stream(req, await self._engine.call(verbs.ATTACH, args))
         except WharfError as error:
             upgrade.attach_error(resp, error)
 
@@ -64,7 +67,14 @@ class ContainerStreams:
             timestamps=query.flag("timestamps"),
             details=query.flag("details"),
         )
-        stream = await self._engine.call(verbs.LOGS, verbs.LogsArgs(name, request))
+        args = verbs.LogsArgs(name, request)
+        try:
+            await self._send_logs(req, resp, args)
+        except Unreachable:  # its shim ended just then: the log is read from its file now
+            await self._send_logs(req, resp, args)
+
+    async def _send_logs(self, req: Request, resp: Response, args: verbs.LogsArgs) -> None:
+        stream = await self._engine.call(verbs.LOGS, args)
         content_type = headers.stream_type(stream.tty, req.context.version)
         if stream.handover is None:
             resp.content_type = content_type
