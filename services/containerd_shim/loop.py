@@ -13,6 +13,9 @@ import signal
 import sys
 import time
 import traceback
+
+# signal.signal wraps this in conversions to enums, which cost a forked process 200 KB of its own.
+from _signal import signal as _set_handler  # type: ignore[import-not-found]
 from collections import deque
 from collections.abc import Callable
 
@@ -22,6 +25,8 @@ HUP = select.EPOLLHUP | select.EPOLLERR
 READ_HUP = select.EPOLLRDHUP
 
 Handler = Callable[[int], None]
+
+_SIGCHLD = int(signal.SIGCHLD)
 
 
 class Timer:
@@ -125,7 +130,7 @@ def watch_children(loop: Loop, on_exit: Callable[[int, int], None]) -> None:
     starting it is told of after the handler knows its pid.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.signal(signal.SIGCHLD, _ignore)
+    set_handler(_SIGCHLD, _ignore)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def reap(_: int = 0) -> None:
@@ -155,7 +160,12 @@ def _ignore(_signal: int, _frame: object) -> None:
     """A handler, not SIG_IGN: handlers are reset by execve, ignored signals stay ignored."""
 
 
+def set_handler(number: int, handler: Callable[[int, object], None] | int) -> None:
+    """What *number* does; 0 is the default action."""
+    _set_handler(number, handler)
+
+
 def ignore_signals(*signals: int) -> None:
     """Survive *signals* without passing that on to executed programs."""
     for number in signals:
-        signal.signal(number, _ignore)
+        set_handler(number, _ignore)

@@ -36,7 +36,7 @@ def reclaim(directory: Path) -> None:
     if record.status != "stopped":
         record.exit_status, record.exited_at = KILLED, time.time_ns()
     record.status, record.lost = "stopped", True
-    state.save(directory, record)
+    state.save(str(directory), record)
 
 
 def _destroy(record: state.ShimRecord) -> None:

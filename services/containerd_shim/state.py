@@ -37,8 +37,11 @@ class ShimRecord(msgspec.Struct, kw_only=True):
 def start_time(pid: int) -> int:
     """When *pid* was started, in clock ticks since boot (proc(5), stat field 22); 0 if it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(fd, 4096).rpartition(b")")[2].split()[19])
+        finally:
+            os.close(fd)
     except (OSError, IndexError):
         return 0
 
@@ -48,10 +51,10 @@ def is_alive(pid: int, started: int) -> bool:
     return pid > 0 and started > 0 and start_time(pid) == started
 
 
-def save(directory: Path, record: ShimRecord) -> None:
+def save(directory: str, record: ShimRecord) -> None:
     """On disk when this returns."""
-    target = directory / STATE_FILE
-    fresh = directory / f".{STATE_FILE}.tmp"
+    target = directory + "/" + STATE_FILE
+    fresh = directory + "/.state.tmp"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, msgspec.json.encode(record))

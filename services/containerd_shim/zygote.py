@@ -22,9 +22,9 @@ import msgspec
 import setproctitle
 
 from reexec.registry import HELPERS
-from services.containerd_shim import helper_child
+from services.containerd_shim import helper_child, plainfork
 from services.containerd_shim.forking import Forked, ForkShim, Reclaim, ToZygote
-from services.containerd_shim.loop import IN, Loop, ignore_signals, watch_children
+from services.containerd_shim.loop import IN, Loop, ignore_signals, set_handler, watch_children
 from services.containerd_shim.reclaim import reclaim
 from services.containerd_shim.runtime import seccomp
 from services.containerd_shim.shim import main as shim_main
@@ -53,6 +53,10 @@ DEFAULT_CAPABILITIES = frozenset(
         "CAP_SYS_CHROOT",
     }
 )
+
+#: Signals that the zygote has handlers for, which its children get rid of first.
+_HANDLED = tuple(map(int, (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))
+_DEFAULT = int(signal.SIG_DFL)
 
 _decode_service = msgspec.msgpack.Decoder(ToZygote).decode
 _decode_helper = msgspec.msgpack.Decoder(HelperRequest | HandoverEnvelope).decode
@@ -96,14 +100,12 @@ class Zygote:
                 os.close(fd)
 
     def _serve(self, message: ToZygote, fds: list[int]) -> None:
-        directory = Path(message.directory)
         try:
             if isinstance(message, ForkShim):
-                request = pb.StartShimRequest.FromString(message.request)
-                pid = self._fork(fds[:1], lambda: _be_shim(request, directory, fds[0]))
+                pid = self._fork(fds[:1], lambda: _be_shim(message, fds[0]), plainfork.fork)
                 self._answer(Forked(message.seq, pid))
             else:
-                self._reclaim(message, directory)
+                self._reclaim(message, Path(message.directory))
         except Exception as error:
             self._answer(Forked(message.seq, failure=to_failure(error)))
 
@@ -150,19 +152,16 @@ class Zygote:
         for passed in fds:
             os.close(passed)
 
-    def _fork(self, keep: list[int], child: Callable[[], int]) -> int:
+    def _fork(self, keep: list[int], child: Callable[[], int], fork: Callable[[], int] = os.fork) -> int:
         """Run *child* in a forked process that has only *keep* and the standard descriptors open."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
+        pid = fork()
         if pid:
             return pid
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
+            for number in _HANDLED:
+                set_handler(number, _DEFAULT)
             self._loop.abandon()
             _close_all_but(keep)
             status = child()
@@ -180,8 +179,8 @@ def _close_all_but(keep: list[int]) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
-def _be_shim(request: pb.StartShimRequest, directory: Path, listener: int) -> int:
-    shim_main.run(request, directory, listener)
+def _be_shim(message: ForkShim, listener: int) -> int:
+    shim_main.run(pb.StartShimRequest.FromString(message.request), message.directory, listener)
     return 0
 
 

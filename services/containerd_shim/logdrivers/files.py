@@ -11,7 +11,6 @@ import gzip
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from services.containerd_shim.logdrivers.options import LogOptions
@@ -21,40 +20,54 @@ _TAIL = 64 * 1024
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
-def rotated(path: Path, index: int) -> Path:
+def rotated(path: str, index: int) -> str:
     """The name of the file *index* rotations old; 0 is the one that is written."""
-    return path.with_name(f"{path.name}.{index}") if index else path
+    return f"{path}.{index}" if index else path
 
 
-def _zipped(path: Path) -> Path:
-    return path.with_name(path.name + ".gz")
+def _zipped(path: str) -> str:
+    return path + ".gz"
 
 
-def compress(path: Path) -> None:
-    """Replace *path* by ``path.gz``; harmless if *path* has gone meanwhile."""
-    target = _zipped(path)
-    fresh = path.with_name(f".{path.name}.gz.tmp")
+def _unlink(path: str) -> None:
     try:
-        with path.open("rb") as source, gzip.open(fresh, "wb", 6) as sink:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def compress(path: str) -> None:
+    """Replace *path* by ``path.gz``; harmless if *path* has gone meanwhile."""
+    fresh = path + ".gz.tmp"
+    try:
+        with open(path, "rb") as source, gzip.open(fresh, "wb", 6) as sink:
             shutil.copyfileobj(source, sink, 1024 * 1024)
     except FileNotFoundError:
-        fresh.unlink(missing_ok=True)
+        _unlink(fresh)
         return
-    fresh.replace(target)
-    path.unlink(missing_ok=True)
+    os.replace(fresh, _zipped(path))
+    _unlink(path)
 
 
 class LogFiles:
     """The files as a reader sees them; ``generation`` is that of the file being written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.generation = self._count()
 
     def _count(self) -> int:
         """How many rotated files there are."""
         index = 0
-        while rotated(self.path, index + 1).exists() or _zipped(rotated(self.path, index + 1)).exists():
+        while _there(name := rotated(self.path, index + 1)) or _there(_zipped(name)):
             index += 1
         return index
 
@@ -67,7 +80,7 @@ class LogFiles:
         """The file of *generation*, decompressed; None if it has been removed."""
         path = rotated(self.path, self.generation - generation)
         try:
-            return path.open("rb")
+            return open(path, "rb")  # noqa: SIM115 - the caller closes it
         except FileNotFoundError:
             pass
         try:
@@ -83,9 +96,7 @@ class LogWriter(LogFiles):
     whole one. When the disk is full the records of that write are lost, and no half record stays.
     """
 
-    def __init__(
-        self, path: Path, options: LogOptions, compressor: Callable[[Path], None] = compress
-    ) -> None:
+    def __init__(self, path: str, options: LogOptions, compressor: Callable[[str], None] = compress) -> None:
         super().__init__(path)
         self._options = options
         self._compressor = compressor
@@ -125,11 +136,11 @@ class LogWriter(LogFiles):
         count = self._options.max_files
         if count > 1:
             for name in (rotated(self.path, count - 1), _zipped(rotated(self.path, count - 1))):
-                name.unlink(missing_ok=True)
+                _unlink(name)
             for index in range(count - 2, -1, -1):
                 self._shift(index)
         else:
-            self.path.unlink(missing_ok=True)  # not truncated: readers go on in the old file
+            _unlink(self.path)  # not truncated: readers go on in the old file
         fd = os.open(self.path, _FLAGS, 0o640)
         os.close(self._fd)
         self._fd = fd
@@ -142,7 +153,7 @@ class LogWriter(LogFiles):
         old, new = rotated(self.path, index), rotated(self.path, index + 1)
         for source, target in ((old, new), (_zipped(old), _zipped(new))):
             try:
-                source.replace(target)
+                os.replace(source, target)
             except FileNotFoundError:
                 pass
 

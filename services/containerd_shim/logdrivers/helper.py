@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from reexec.call import Call
 from reexec.registry import register
@@ -22,7 +21,7 @@ def main(call: Call) -> int:
     if wanted.driver not in FORMATS:
         raise Unimplemented("configured logging driver does not support reading")
     stream = call.stream()
-    reader = LogReader(LogFiles(Path(wanted.path)), wanted.request.tail)
+    reader = LogReader(LogFiles(wanted.path), wanted.request.tail)
     renderer = Renderer(FORMATS[wanted.driver]({}), wanted.request)
     try:
         while not renderer.done and (records := reader.read()):

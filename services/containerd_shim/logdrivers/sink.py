@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from services.containerd_shim.logdrivers.base import STDERR, STDOUT, Format
 from services.containerd_shim.logdrivers.files import LogWriter, compress
@@ -84,10 +83,10 @@ def open_sink(
     path: str,
     options: Mapping[str, str],
     attributes: Mapping[str, str],
-    compressor: Callable[[Path], None] = compress,
+    compressor: Callable[[str], None] = compress,
 ) -> LogSink | None:
     """The log of a container; None for the driver ``none``. Raises with Docker's text."""
     if driver in ("none", ""):
         return None
     parsed = parse(driver, options)
-    return LogSink(FORMATS[driver](attributes), LogWriter(Path(path), parsed, compressor), parsed)
+    return LogSink(FORMATS[driver](attributes), LogWriter(path, parsed, compressor), parsed)

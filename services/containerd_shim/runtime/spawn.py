@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+from services.containerd_shim import plainfork
 from services.containerd_shim.runtime import init, sync
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.failures import StartError
@@ -32,7 +33,7 @@ def fork(
     try:
         _enter_pid_namespace(namespaces)
         try:
-            pid = os.fork()
+            pid = plainfork.fork()
             if pid == 0:
                 init.child(theirs, keep, run, is_exec=is_exec)
         finally:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.containerd_shim.plainfork import fork
 from services.containerd_shim.runtime.container import Container, ContainerState, Started, Stdio
 from services.protocol import fdpass, oci
 from services.protocol import task_pb2 as pb
@@ -63,7 +64,7 @@ def load_spec(bundle: Path) -> oci.Spec:
 def make(container_id: str, request: pb.CreateTaskRequest, stdio: Stdio) -> Making:
     """Create the container in a child; raises what :meth:`Container.create` raises there."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         _be_maker(container_id, request, stdio, theirs)
     theirs.close()

@@ -43,7 +43,7 @@ class Task:
         self,
         loop: Loop,
         request: pb.StartShimRequest,
-        directory: Path,
+        directory: str,
         sink: LogSink | None,
         on_deleted: Callable[[], None],
     ) -> None:

@@ -21,12 +21,12 @@ from services.protocol.shim import ReadLogs
 
 def sink(path: Path, **options: object) -> LogSink:
     made = LogOptions(**options)  # type: ignore[arg-type]
-    return LogSink(JsonFormat({}), LogWriter(path, made), made)
+    return LogSink(JsonFormat({}), LogWriter(str(path), made), made)
 
 
 def read(path: Path, tail: int = -1, **request: object) -> bytes:
     renderer = Renderer(JsonFormat({}), ReadLogs(tail=tail, multiplexed=False, **request))  # type: ignore[arg-type]
-    reader = LogReader(LogFiles(path), tail)
+    reader = LogReader(LogFiles(str(path)), tail)
     out = b""
     while not renderer.done and (records := reader.read()):
         out += renderer.render(records)
