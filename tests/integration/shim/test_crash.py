@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import threading
 import time
@@ -106,26 +107,23 @@ def test_zygote_killed(own_service: Service) -> None:
 
 def test_zygote_killed_again_and_again_while_shims_start(own_service: Service) -> None:
     service = own_service
-    over = threading.Event()
-
-    def murder() -> None:
-        while not over.wait(0.4):
-            try:
-                os.kill(service.zygote_pid(), signal.SIGKILL)
-            except (LookupError, OSError):
-                continue
-
-    thread = threading.Thread(target=murder)
-    thread.start()
-    try:
-        for number in range(12):
-            service.shell(f"c{number}", f"exit {number}")
-            assert service.wait(f"c{number}") == number
-            service.delete(f"c{number}")
-    finally:
-        over.set()
-        thread.join()
+    chance = random.Random(7)
+    for number in range(10):
+        murder = threading.Timer(chance.random() * 0.02, os.kill, (service.zygote_pid(), signal.SIGKILL))
+        murder.start()
+        service.shell(f"c{number}", f"exit {number}")
+        assert service.wait(f"c{number}") == number
+        service.delete(f"c{number}")
+        murder.join()
+        wait_for(lambda: _has_zygote(service))
     assert not service.shim_pids()
+
+
+def _has_zygote(service: Service) -> bool:
+    try:
+        return service.zygote_pid() > 0
+    except (LookupError, OSError):
+        return False
 
 
 def test_shim_killed(own_service: Service) -> None:
