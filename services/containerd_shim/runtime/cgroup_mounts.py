@@ -6,7 +6,6 @@ container's own directory; on v2 it is the unified hierarchy.
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass, field
 
@@ -20,12 +19,10 @@ _ATTRIBUTES = sc.MOUNT_ATTR_NOEXEC | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
 class CgroupView:
     """``hierarchies`` are (controllers, detached mount of the container's directory) pairs.
 
-    ``namespace`` says that the container has a cgroup namespace of its own: then the hierarchies are
-    mounted afresh, and their roots are the container's directories.
+    With a cgroup namespace that directory is the root the container sees, just as in a fresh mount.
     """
 
     version: int
-    namespace: bool
     hierarchies: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -41,7 +38,8 @@ def mount(view: CgroupView, target: int, plan: MountPlan) -> None:
     """Mount the view on the directory *target*; read-only where the plan says so."""
     attributes = _ATTRIBUTES | (plan.attributes & sc.MOUNT_ATTR_RDONLY)
     if view.version == 2:
-        _mount_v2(view, target, plan, attributes)
+        _controllers, directory = view.hierarchies[0]
+        _attach(directory, target, attributes)
         return
     top = sc.new_mount("tmpfs", "tmpfs", ["mode=755"], _ATTRIBUTES)
     try:
@@ -49,7 +47,9 @@ def mount(view: CgroupView, target: int, plan: MountPlan) -> None:
         for controllers, directory in view.hierarchies:
             name = controllers.removeprefix("name=")
             os.mkdir(name, 0o755, dir_fd=top)
-            _mount_v1(view, top, name, controllers, directory, attributes)
+            inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+            _attach(directory, inner, attributes)
+            os.close(inner)
             for alias in name.split(","):
                 if alias != name:
                     os.symlink(name, alias, dir_fd=top)
@@ -59,30 +59,6 @@ def mount(view: CgroupView, target: int, plan: MountPlan) -> None:
         os.close(top)
 
 
-def _mount_v1(
-    view: CgroupView, top: int, name: str, controllers: str, directory: int, attributes: int
-) -> None:
-    inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-    try:
-        if view.namespace:
-            options = ["none", controllers] if controllers.startswith("name=") else controllers.split(",")
-            directory = sc.new_mount("cgroup", "cgroup", options, attributes)
-        else:
-            sc.mount_setattr(directory, attr_set=attributes, recursive=False)
-        sc.move_mount(directory, inner)
-    finally:
-        os.close(inner)
-
-
-def _mount_v2(view: CgroupView, target: int, plan: MountPlan, attributes: int) -> None:
-    if view.namespace:
-        try:
-            sc.move_mount(sc.new_mount("cgroup2", "cgroup", plan.data, attributes), target)
-            return
-        except OSError as error:
-            # A user namespace may not mount it afresh, and another mount may hold it busy.
-            if error.errno not in (errno.EPERM, errno.EBUSY):
-                raise
-    _controllers, directory = view.hierarchies[0]
+def _attach(directory: int, target: int, attributes: int) -> None:
     sc.mount_setattr(directory, attr_set=attributes, recursive=False)
     sc.move_mount(directory, target)

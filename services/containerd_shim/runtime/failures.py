@@ -46,6 +46,8 @@ def of_init(error: BaseException, *, is_exec: bool) -> WharfError:
     finds those before it calls the runtime.
     """
     if isinstance(error, WharfError) and not isinstance(error, SystemError_ | StartError):
+        if is_exec and error.exit_code is None:
+            error.exit_code = PROGRAM_FAILED
         return error
     text = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename:
@@ -59,7 +61,7 @@ def of_init(error: BaseException, *, is_exec: bool) -> WharfError:
 
 def of_parent(error: BaseException, *, is_exec: bool) -> WharfError:
     """An error on this side of the fork: cgroups, namespaces to join, a child that vanished."""
-    if isinstance(error, WharfError) and error.exit_code is None and not isinstance(error, SystemError_):
+    if isinstance(error, WharfError) and not isinstance(error, SystemError_ | StartError):
         return error
     text = os_text("", error).lstrip(": ") if isinstance(error, OSError) else str(error)
     if isinstance(error, WharfError) and text.startswith("OCI runtime"):

@@ -69,7 +69,6 @@ def init_plan(
         namespaces.close()
         raise
     root.user_namespace = bool(namespaces.kinds & sc.CLONE_NEWUSER)
-    root.cgroup_namespace = bool(namespaces.kinds & sc.CLONE_NEWCGROUP)
     return init.InitPlan(
         process=process_plan,
         root=root,
@@ -104,7 +103,6 @@ def _root_plan(
         readonly_paths=linux.readonly_paths,
         cgroup_directories=cgroup.mounts(),
         cgroup_version=cgroup.version,
-        cgroup_namespace=False,
         user_namespace=False,
         cwd=spec.process.cwd,
     )

@@ -239,8 +239,16 @@ def _change_user(plan: ProcessPlan, identity: user.Identity) -> None:
     # Changing the ids makes a process dumpable again.
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
     sc.prctl(sc.PR_SET_KEEPCAPS, 0)
-    held = sets.permitted | (_ADMIN & caps.permitted())
-    sc.capset(_effective(sets, identity.uid), held, sets.inheritable)
+    _set_capabilities(sets, _effective(sets, identity.uid), _ADMIN & caps.permitted())
+
+
+def _set_capabilities(sets: caps.CapabilitySets, effective: int, extra: int) -> None:
+    """*extra* is what stays permitted until the filter is loaded."""
+    try:
+        sc.capset(effective, sets.permitted | extra, sets.inheritable)
+    except OSError as error:
+        # A capability that this process does not have itself.
+        raise StartError(f"unable to apply caps: {(error.strerror or '').lower()}") from error
 
 
 def _effective(sets: caps.CapabilitySets, uid: int) -> int:
@@ -252,8 +260,8 @@ def _confine(plan: ProcessPlan, uid: int) -> None:
     """Seccomp and the final capabilities, in the order that no_new_privs asks for."""
     sets = plan.capabilities
     if plan.filter is not None and not plan.process.no_new_privileges:
-        held = sets.permitted | (_ADMIN & caps.permitted())
-        sc.capset(_effective(sets, uid) | (_ADMIN & held), held, sets.inheritable)
+        admin = _ADMIN & caps.permitted()
+        _set_capabilities(sets, _effective(sets, uid) | admin, admin)
         _load_filter(plan)
     try:
         caps.apply(sets, _effective(sets, uid))

@@ -35,7 +35,6 @@ class RootPlan:
     readonly_paths: list[str]
     cgroup_directories: list[tuple[str, str]]
     cgroup_version: int
-    cgroup_namespace: bool
     user_namespace: bool
     cwd: str
 
@@ -62,7 +61,7 @@ def stage_host(plan: RootPlan) -> Staged:
     if flag == sc.MS_SHARED:
         layers.make_parent_private(plan.path)
     staged = Staged(clone_sources(plan.mounts, plan.bundle))
-    if not plan.cgroup_namespace and any(mount.type.startswith("cgroup") for mount in plan.mounts):
+    if any(mount.type.startswith("cgroup") for mount in plan.mounts):
         staged.cgroups = cgroup_mounts.clone(plan.cgroup_directories)
     for layer in plan.layers:
         layers.mount(layer, plan.path)
@@ -92,7 +91,7 @@ def open_root(plan: RootPlan) -> int:
 
 def build(plan: RootPlan, staged: Staged, root: int) -> Mounting:
     """Mounts, devices and links; the caller goes on with console and :func:`restrict`."""
-    view = cgroup_mounts.CgroupView(plan.cgroup_version, plan.cgroup_namespace, staged.cgroups)
+    view = cgroup_mounts.CgroupView(plan.cgroup_version, staged.cgroups)
     mounting = Mounting(root, view)
     mount_all(mounting, plan.mounts, staged.clones)
     for _controllers, fd in staged.cgroups:

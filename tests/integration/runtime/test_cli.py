@@ -245,7 +245,7 @@ def test_spec_can_be_run(runtime: Runtime, tmp_path: Path) -> None:
     spec = msgspec.json.decode((runtime.bundle / "config.json").read_bytes(), type=oci.Spec)
     assert spec.process is not None and spec.linux is not None
     spec.process.terminal = False
-    spec.process.args = ["/bin/sh", "-c", "hostname; cat /proc/self/cgroup | grep pids"]
+    spec.process.args = ["/bin/sh", "-c", "hostname; cat /proc/self/cgroup | grep pids; ls /sys/fs/cgroup"]
     spec.process.env = ["PATH=/bin"]
     spec.linux.cgroups_path = f"/{PARENT}/{runtime.id}"
     (runtime.bundle / "config.json").write_bytes(msgspec.json.encode(spec))
@@ -253,6 +253,7 @@ def test_spec_can_be_run(runtime: Runtime, tmp_path: Path) -> None:
     # The cgroup namespace makes the container's cgroup the root.
     assert done.stdout.splitlines()[0] == "runc"
     assert done.stdout.splitlines()[1].endswith(":pids:/")
+    assert len(done.stdout.splitlines()) > 3
 
 
 def test_features(runtime: Runtime) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.containerd_shim.runtime import caps
 from services.protocol import oci
 from services.protocol.errors import ErrorKind, WharfError
 from tests.integration.runtime.conftest import Box
@@ -123,3 +124,20 @@ def test_raising_a_hard_limit_without_privilege_fails(box: Box) -> None:
     box.process.rlimits = [oci.Rlimit(type="RLIMIT_NOFILE", soft=1 << 40, hard=1 << 40)]
     with pytest.raises(WharfError, match="error setting rlimits.*operation not permitted"):
         box.start("true")
+
+
+def test_a_capability_that_the_host_lacks(box: Box) -> None:
+    lacking = [name for number, name in enumerate(caps.NAMES) if not caps.permitted() >> number & 1]
+    if not lacking:
+        pytest.skip("this process has every capability")
+    assert box.process.capabilities is not None
+    box.process.capabilities.permitted = [*box.process.capabilities.permitted, lacking[0]]
+    with pytest.raises(WharfError, match="unable to apply caps: operation not permitted"):
+        box.start("true")
+
+
+def test_unknown_user_of_an_exec(box: Box) -> None:
+    box.start("sleep", "60")
+    with pytest.raises(WharfError, match="^unable to find user nosuch: no matching entries") as caught:
+        box.exec("true", user="nosuch")
+    assert caught.value.exit_code == 126

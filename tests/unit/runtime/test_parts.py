@@ -126,8 +126,9 @@ def test_exit_codes_of_texts(text: str, code: int) -> None:
 
 
 def test_texts_of_users_have_no_prefix() -> None:
-    error = failures.of_init(InvalidParameter("unable to find user x"), is_exec=True)
-    assert str(error) == "unable to find user x" and error.exit_code is None
+    for is_exec, code in ((False, None), (True, 126)):
+        error = failures.of_init(InvalidParameter("unable to find user x"), is_exec=is_exec)
+        assert str(error) == "unable to find user x" and error.exit_code == code
 
 
 def test_program_lookup(tmp_path: Path) -> None:
