@@ -12,7 +12,14 @@ from services.engine.containers import signals, transitions, wait
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.services import Services
-from services.protocol.errors import InvalidParameter, NotFound, NotModified, SystemError_, WharfError
+from services.protocol.errors import (
+    Conflict,
+    InvalidParameter,
+    NotFound,
+    NotModified,
+    SystemError_,
+    WharfError,
+)
 
 #: Seconds to wait for the exit after SIGKILL, and after a stop signal that could not be sent.
 KILL_WAIT, FAILED_SIGNAL_WAIT = 10.0, 2.0
@@ -56,7 +63,11 @@ async def end(services: Services, entry: Entry, number: int, seconds: float, *, 
     else:
         if await wait.until_exit(services, entry, None if seconds < 0 else seconds):
             return
-    await kill(services, entry, by_user=by_user)
+    try:
+        await kill(services, entry, by_user=by_user)
+    except Conflict:
+        if transitions.is_active(entry.state):
+            raise  # otherwise it exited between the wait and the signal
 
 
 async def kill(services: Services, entry: Entry, *, by_user: bool = True) -> None:
