@@ -223,6 +223,9 @@ class NetworkService(Protocol):
     async def restore(self, running: Mapping[str, int]) -> None:
         """Make the kernel agree with *running* (container id -> pid) at start-up."""
 
+    async def rename(self, container_id: str, name: str) -> Sandbox | None:
+        """The container's name in its networks from now on; None if it has no sandbox."""
+
     def network_id(self, name: str) -> str | None: ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.engine.containers import transitions
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.names import check_name
@@ -42,4 +43,8 @@ async def _rename(services: Services, entry: Entry, new: str) -> None:
         await services.registry.save_definition(entry)
         undo.keep()
     services.registry.release_name(old, entry.id)
+    if (sandbox := await services.networks.rename(entry.id, new)) is not None:
+        entry.definition.endpoints = sandbox.requested
+        entry.state = transitions.replace(entry.state, endpoints=sandbox.endpoints)
+        await services.registry.save(entry)
     announce(services, entry, "rename", oldName="/" + old)

@@ -107,6 +107,10 @@ class NetworkController:
             except WharfError as error:
                 log.error("container %s has no name resolution: %s", record.container_id, error)
 
+    async def rename(self, container_id: str, name: str) -> Sandbox | None:
+        async with self._locks.hold(container_id):
+            return await self._sandboxes.rename(container_id, name)
+
     def network_id(self, name: str) -> str | None:
         try:
             return self._registry.find(name).id

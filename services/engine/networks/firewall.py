@@ -61,12 +61,13 @@ class Firewall:
 
     def __init__(self, name: str) -> None:
         self._table = nft.Table(name, nft.FAMILY_IP)
-        self._socket = NetlinkSocket(nft.NETLINK_NETFILTER)
+        #: Of family NETLINK_NETFILTER; may be used for other subsystems of it between the calls.
+        self.socket = NetlinkSocket(nft.NETLINK_NETFILTER)
         self._bridges: dict[str, BridgeRules] = {}
         self._ports: set[PortRule] = set()
 
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def reset(self, bridges: Iterable[BridgeRules], ports: Iterable[PortRule]) -> None:
         """The table holds exactly these, whatever was there."""
@@ -78,7 +79,7 @@ class Firewall:
         """The table is gone. Creating it first makes a missing one no error."""
         self._bridges.clear()
         self._ports.clear()
-        nft.commit(self._socket, [self._table.create(), self._table.delete()])
+        nft.commit(self.socket, [self._table.create(), self._table.delete()])
 
     def add_bridge(self, rules: BridgeRules) -> None:
         self.remove_bridge(rules.bridge)
@@ -105,7 +106,7 @@ class Firewall:
 
     def _apply(self, messages: list[Message]) -> None:
         try:
-            nft.commit(self._socket, messages)
+            nft.commit(self.socket, messages)
         except NetlinkError as error:
             log.warning("table %s is not as it was left (%s); made again", self._table.name, error)
             self._rebuild()
@@ -119,7 +120,7 @@ class Firewall:
             elements = [_port_element(rule) for rule in self._ports if _is_wildcard(rule) == wildcard]
             for start in range(0, len(elements), 256):  # an attribute's length is 16 bits
                 messages.append(table.add(name, *elements[start : start + 256]))
-        nft.commit(self._socket, messages)
+        nft.commit(self.socket, messages)
 
 
 def _skeleton(table: nft.Table) -> list[Message]:

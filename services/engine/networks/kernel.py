@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from services.engine.networks import conntrack
 from services.engine.networks.firewall import Firewall, PortRule
 from services.engine.networks.links import Links
 from services.engine.networks.netlink import NetlinkError
@@ -43,6 +44,8 @@ class Kernel:
         gone, new = _by_way(remove, self.firewall is not None), _by_way(add, self.firewall is not None)
         if self.firewall is not None and (gone[0] or new[0]):
             self.firewall.change_ports(gone[0], new[0])
+            if any(rule.protocol == "udp" for rule in gone[0] + new[0]):
+                conntrack.forget(self.firewall.socket, gone[0] + new[0])
         if self.relay is not None and (gone[1] or new[1]):
             self.relay.change(gone[1], new[1])
 

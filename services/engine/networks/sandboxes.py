@@ -221,6 +221,14 @@ class Sandboxes:
             for port in record.ports
         ]
 
+    async def rename(self, container_id: str, name: str) -> Sandbox | None:
+        record = self.by_container.get(container_id)
+        if record is None:
+            return None
+        record.container_name = name
+        await self._records.put_sandbox(record)
+        return self.describe(record)
+
     # Undoing ------------------------------------------------------------------------------------
 
     async def detach(self, container_id: str) -> None:

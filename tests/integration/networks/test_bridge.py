@@ -90,6 +90,23 @@ def test_published_udp_port(lab: Lab) -> None:
         assert client.recvfrom(100)[0] == b"answer"
 
 
+def test_udp_client_finds_the_new_container(lab: Lab) -> None:
+    """A client that goes on sending must not stay with a container that is gone."""
+    ports = {"53/udp": [PortBinding(host_port="28054")]}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.1", 0))
+        client.sendto(b"too early", (GATEWAY, 28054))
+        first = lab.box("first", ports=ports)
+        server = first.serve_udp(53)
+        client.sendto(b"one", (GATEWAY, 28054))
+        assert server.recv(100) == b"one"
+        lab.run(lab.controller.detach(first.id))
+        lab.box("place")  # takes the address of the first
+        server = lab.box("second", ports=ports).serve_udp(53)
+        client.sendto(b"two", (GATEWAY, 28054))
+        assert server.recv(100) == b"two"
+
+
 def test_port_in_use_leaves_nothing_reserved(lab: Lab) -> None:
     lab.box("first", ports={"80/tcp": [PortBinding(host_port="28082")]})
     with pytest.raises(SystemError_) as raised:

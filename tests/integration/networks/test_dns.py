@@ -88,6 +88,13 @@ def test_reverse(two: tuple[Lab, Box, Box]) -> None:
     assert message.encode_name("web.n1") in ask(lab, client, reversed_, message.PTR)
 
 
+def test_renamed_container_has_its_new_name(two: tuple[Lab, Box, Box]) -> None:
+    lab, web, client = two
+    sandbox = lab.run(lab.controller.rename(web.id, "site"))
+    assert sandbox is not None and "site" in (sandbox.endpoints["n1"].dns_names or [])
+    assert addresses(ask(lab, client, "site")) == [web.address]
+
+
 def test_names_end_at_the_network(two: tuple[Lab, Box, Box]) -> None:
     lab, web, client = two
     stranger = lab.box("stranger", "n2")

@@ -132,6 +132,9 @@ class FakeNetworks:
     async def detach(self, container_id: str) -> None:
         self.allocated.discard(container_id)
 
+    async def rename(self, container_id: str, name: str) -> Sandbox | None:
+        return None
+
     async def restore(self, running: Mapping[str, int]) -> None:
         self.restored = dict(running)
         self.allocated = set(running)
