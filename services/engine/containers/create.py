@@ -190,7 +190,7 @@ async def _acquire(services: Services, entry: Entry, undo: Undo, *, old_read_onl
     host.links = resolve_links(services.registry, host)
     if config.working_dir not in ("", "/"):
         await services.layers.make_directory(entry.id, config.working_dir)
-    definition.mounts = await create_volumes(services, wanted, config, undo)
+    definition.mounts = await create_volumes(services, wanted, config, host.volume_driver, undo)
     await fill_volumes(services, entry.id, definition.mounts)
 
 

@@ -14,9 +14,12 @@ _LOCAL = "local"
 
 
 async def create_volumes(
-    services: Services, wanted: list[Wanted], config: Config, undo: Undo
+    services: Services, wanted: list[Wanted], config: Config, driver: str, undo: Undo
 ) -> list[ContainerMount]:
-    """The container's mounts, each volume there; anonymous ones are removed again by *undo*."""
+    """The container's mounts, each volume there; anonymous ones are removed again by *undo*.
+
+    *driver* makes the volumes that the configuration names by their place only.
+    """
     for item in wanted:
         mount = item.mount
         if mount.kind is MountKind.VOLUME and not mount.source:
@@ -28,7 +31,7 @@ async def create_volumes(
     for path in config.volumes or {}:
         if (destination := clean(path)) in taken:
             continue
-        mount = ContainerMount(kind=MountKind.VOLUME, destination=destination)
+        mount = ContainerMount(kind=MountKind.VOLUME, destination=destination, driver=driver)
         await _create(services, Wanted(mount), undo)
         mounts.append(mount)
         taken.add(destination)
