@@ -115,6 +115,7 @@ def run_init(plan: InitPlan, sock: socket.socket) -> None:
     proc_sys = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _write_sysctls(plan, proc_sys)
+    plan.state.pid = os.getpid()
     if plan.hooks is not None:
         hooks.run("createContainer", plan.hooks.create_container, plan.state)
     rootfs.restrict(plan.root, mounting)

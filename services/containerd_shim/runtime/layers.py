@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reexec.helpers import mountfrom
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.failures import StartError
 from services.containerd_shim.runtime.mounts import attributes_of, parse
 from services.protocol import oci
+from services.protocol.errors import InvalidParameter
 
 #: mount(2) takes one page of options, the last byte of which is the terminator.
 _PAGE = os.sysconf("SC_PAGESIZE") - 1
-_PATH_OPTIONS = ("lowerdir", "upperdir", "workdir")
 
 
 @dataclass(frozen=True)
@@ -54,28 +55,28 @@ def mount(layer: Layer, root: str) -> None:
 
 
 def _mount_long(layer: Layer, target: str) -> None:
-    """Options beyond a page: relative paths; where that is not enough, one option per directory.
-
-    The latter (``lowerdir+``) is Linux 6.5's.
-    """
-    directory, data = shorten(layer.data)
-    os.chdir(directory)
-    if len(os.fsencode(data)) <= _PAGE:
-        sc.mount(layer.source, target, layer.type, layer.flags, data)
-    else:
-        options = []
-        for option in data.split(","):
-            key, _, value = option.partition("=")
-            if key == "lowerdir":
-                options += [f"lowerdir+={path}" for path in value.split(":")]
-            else:
-                options.append(option)
-        made = sc.new_mount(layer.type, layer.source, options, attributes_of(layer.flags))
-        point = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        sc.move_mount(made, point)
-        os.close(point)
-        os.close(made)
+    """Options beyond a page: with paths relative to a directory, as ``docker-mountfrom`` does it; where
+    that is not enough, one option per layer (``lowerdir+``, Linux 6.5)."""
+    options = layer.data.split(",")
+    try:
+        directory, relative = mountfrom.compact(options)
+    except InvalidParameter:
+        _mount_one_by_one(layer, target, options)
+        return
+    mountfrom.mount_from(directory, layer.source, target, layer.type, layer.flags, ",".join(relative))
     os.chdir("/")
+
+
+def _mount_one_by_one(layer: Layer, target: str, options: Sequence[str]) -> None:
+    single: list[str] = []
+    for option in options:
+        key, _, value = option.partition("=")
+        single += [f"lowerdir+={path}" for path in value.split(":")] if key == "lowerdir" else [option]
+    made = sc.new_mount(layer.type, layer.source, single, attributes_of(layer.flags))
+    point = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    sc.move_mount(made, point)
+    os.close(point)
+    os.close(made)
 
 
 def _bind(layer: Layer, target: str) -> None:
@@ -83,23 +84,6 @@ def _bind(layer: Layer, target: str) -> None:
     rest = layer.flags & ~(sc.MS_BIND | sc.MS_REC)
     if rest:
         sc.mount("", target, None, rest | sc.MS_BIND | sc.MS_REMOUNT, "")
-
-
-def shorten(data: str) -> tuple[str, str]:
-    """(directory, options): the paths of overlay options made relative to what they have in common."""
-    pairs = [option.partition("=") for option in data.split(",")]
-    paths = [path for key, _, value in pairs if key in _PATH_OPTIONS for path in value.split(":") if path]
-    directory = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return directory, ",".join(
-        key
-        + equals
-        + (
-            ":".join(os.path.relpath(path, directory) for path in value.split(":"))
-            if key in _PATH_OPTIONS
-            else value
-        )
-        for key, equals, value in pairs
-    )
 
 
 def make_parent_private(path: str) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import stat
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -110,6 +111,10 @@ def detach_from_parent(keep: Sequence[int]) -> None:
     it has joined their namespaces (CVE-2016-9962, CVE-2019-5736); execve resets it.
     """
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
+    # Everything needed is imported. What is not must fail: once the root is the container's, an import
+    # would execute what the container has put where our modules are.
+    sys.meta_path.clear()
+    sys.path.clear()
     low = 3
     for fd in sorted({fd for fd in keep if fd > 2}):
         if fd > low:

@@ -288,16 +288,17 @@ def test_hook_past_its_timeout(box: Box) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_long_overlay_options(box: Box, layer: Path) -> None:
-    """More lower directories than fit into a page of mount options."""
-    parent = box.bundle / ("l" * 100)
+@pytest.mark.parametrize("name", ["l", "l" * 100])
+def test_long_overlay_options(box: Box, layer: Path, name: str) -> None:
+    """More lower directories than fit into a page of mount options, also when made relative."""
+    parent = box.bundle / name
     parent.mkdir()
     names = []
-    for number in range(60):
+    for number in range(80):
         directory = parent / f"layer-{number}"
         directory.mkdir()
         names.append(str(directory))
-    (parent / "layer-59/deepest").write_text("found\n")
+    (parent / "layer-79/deepest").write_text("found\n")
     lower = ":".join([*names, str(layer)])
     assert len(lower) > 4096
     box.rootfs[0].options[0] = f"lowerdir={lower}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,9 @@ from services.containerd_shim.runtime import (
     failures,
     idmap,
     inroot,
-    layers,
     mounts,
     network,
+    process,
     rlimits,
     sync,
 )
@@ -52,11 +55,6 @@ def test_mounts_that_are_not_there() -> None:
     mapping = [oci.IDMapping(container_id=0, host_id=1, size=1)]
     with pytest.raises(Unimplemented, match="id-mapped"):
         mounts.parse(oci.Mount(destination="/x", uid_mappings=mapping))
-
-
-def test_overlay_paths_get_shorter() -> None:
-    data = "index=off,lowerdir=/var/lib/l/A:/var/lib/l/B,upperdir=/var/lib/c/diff,workdir=/var/lib/c/work"
-    assert layers.shorten(data) == ("/var/lib", "index=off,lowerdir=l/A:l/B,upperdir=c/diff,workdir=c/work")
 
 
 def test_capability_masks() -> None:
@@ -190,3 +188,39 @@ def test_sync_receives_exactly_what_is_due() -> None:
 )
 def test_sizes(text: str, number: int) -> None:
     assert updating.size(text) == number
+
+
+def in_child(run: Callable[[int], None]) -> bytes:
+    """What *run* writes to the descriptor it is given, in a forked child."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run(write)
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        data = file.read()
+    os.waitpid(pid, 0)
+    return data
+
+
+def test_children_import_nothing_and_inherit_nothing() -> None:
+    """What a child would import after pivot_root would come from the container."""
+    extra = os.open("/", os.O_RDONLY)
+    sys.modules.pop("this", None)
+
+    def run(write: int) -> None:
+        process.detach_from_parent([write])
+        try:
+            importlib.import_module("this")
+        except ImportError:
+            os.write(write, b"refused ")
+        open_fds = [fd for fd in range(3, 64) if fd != write and os.path.exists(f"/proc/self/fd/{fd}")]
+        os.write(write, str(open_fds).encode())
+
+    try:
+        assert in_child(run) == b"refused []"
+    finally:
+        os.close(extra)
