@@ -121,6 +121,9 @@ class FakeVolumes:
 
 
 class FakeNetworks:
+    async def rename(self, container_id: str, name: str) -> None:
+        """Nothing runs here."""
+
     def check(self, network_mode: str, endpoints: Mapping[str, EndpointSettings]) -> None:
         return None
 
