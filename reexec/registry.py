@@ -34,6 +34,7 @@ HELPERS: dict[str, str] = {
     "docker-mountfrom": "reexec.helpers.mountfrom",
     "docker-proxy": "reexec.helpers.proxy",
     "docker-remove": "reexec.helpers.remove",
+    "docker-save": "reexec.helpers.save",
     "docker-size": "reexec.helpers.size",
     "docker-stat": "reexec.helpers.stat",
     "docker-tar": "reexec.helpers.tar",

@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reexec.archive.streams import BLOCK, CutOff, Source
@@ -52,6 +53,8 @@ class Extractor:
     """Extracts into the current root; one use, one archive."""
 
     options: Options = field(default_factory=Options)
+    #: Told where in the archive the content of a file is: (offset, size, path).
+    content: Callable[[int, int, str], None] | None = None
     _directory_times: list[tuple[str, int, int]] = field(default_factory=list)
     #: Paths made by this archive, which an opaque mark of the same archive does not delete -> bytes.
     _made: dict[str, int] = field(default_factory=dict)
@@ -145,6 +148,8 @@ class Extractor:
                 os.mkdir(path)
             self._directory_times.append((path, atime_ns(info), mtime_ns(info)))
         elif reader is not None:
+            if self.content is not None and not info.issparse():
+                self.content(info.offset_data, info.size, path)
             self._file(info, reader, path)
         elif info.issym():
             os.symlink(info.linkname, path)

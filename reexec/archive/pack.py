@@ -146,5 +146,11 @@ class Packer:
         self._write(info.tobuf(tarfile.PAX_FORMAT))
         self._write(data + b"\0" * (-len(data) % tarfile.BLOCKSIZE))
 
+    def directory(self, name: str, *, mtime: int = 0, mode: int = 0o755) -> None:
+        """A directory that exists nowhere."""
+        info = tarfile.TarInfo(name)
+        info.type, info.mtime, info.mode = tarfile.DIRTYPE, mtime, mode
+        self._write(info.tobuf(tarfile.PAX_FORMAT))
+
     def close(self) -> None:
         self._write(b"\0" * (2 * tarfile.BLOCKSIZE))

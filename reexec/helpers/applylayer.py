@@ -6,13 +6,15 @@ leaves the directory for its owner to remove.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import msgspec
 
 from reexec.archive import syscalls
 from reexec.archive.extract import Extractor, Options, Whiteouts, tree_size
-from reexec.archive.streams import DigestingSource, FdSource, decompressed
+from reexec.archive.split import SplitWriter
+from reexec.archive.streams import BLOCK, DigestingSource, FdSource, decompressed
 from reexec.call import Call
 from reexec.registry import register
 from services.protocol.errors import InvalidParameter
@@ -25,6 +27,7 @@ class ApplyLayer(msgspec.Struct, frozen=True):
     whiteouts: Whiteouts = Whiteouts.OVERLAY
     diff_id: str = ""
     digest: str = ""
+    split: str = ""
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -42,21 +45,39 @@ def main(call: Call) -> bytes:
 
 def apply(args: ApplyLayer, fd: int) -> Applied:
     stored = DigestingSource(FdSource(fd))
-    # The decompressors are imported here: behind chroot their files are out of reach.
-    layer = DigestingSource(decompressed(stored))
-    top = os.open(args.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.chroot(args.directory)
-    os.chdir("/")
-    os.umask(0)
-    extractor = Extractor(Options(whiteouts=args.whiteouts))
-    extractor.extract(layer)
-    layer.drain()
-    stored.drain()
-    if args.digest and stored.digest != args.digest:
-        raise InvalidParameter(f'blob digest mismatch: expected "{args.digest}", got "{stored.digest}"')
-    if args.diff_id and layer.digest != args.diff_id:
-        raise InvalidParameter(f'expected "{args.diff_id}", got "{layer.digest}"')
-    # A tree that holds the layers below as well says nothing about this one.
-    size = extractor.size if args.whiteouts is Whiteouts.REMOVE else tree_size("/")
-    syscalls.syncfs(top)
+    with contextlib.ExitStack() as stack:
+        # Before the root changes: behind it neither the libraries nor the split's place can be reached.
+        layer = DigestingSource(decompressed(stored))
+        splitter = SplitWriter(layer, stack.enter_context(open(args.split, "wb"))) if args.split else None
+        top = os.open(args.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, top)
+        os.chroot(args.directory)
+        os.chdir("/")
+        os.umask(0)
+        size = _extract(args, layer, splitter)
+        layer.drain()
+        stored.drain()
+        if args.digest and stored.digest != args.digest:
+            raise InvalidParameter(f'blob digest mismatch: expected "{args.digest}", got "{stored.digest}"')
+        if args.diff_id and layer.digest != args.diff_id:
+            raise InvalidParameter(f'expected "{args.diff_id}", got "{layer.digest}"')
+        if splitter is not None:
+            splitter.flush()
+        syscalls.syncfs(top)
     return Applied(layer.digest, size, layer.size)
+
+
+def _extract(args: ApplyLayer, layer: DigestingSource, splitter: SplitWriter | None) -> int:
+    """Extract into the current root; returns the bytes of the files."""
+    options = Options(whiteouts=args.whiteouts)
+    if splitter is None:
+        extractor = Extractor(options)
+        extractor.extract(layer)
+    else:
+        extractor = Extractor(options, splitter.content)
+        extractor.extract(splitter)
+        while splitter.read(BLOCK):
+            pass
+        splitter.close()
+    # A tree that holds the layers below as well says nothing about this one.
+    return extractor.size if args.whiteouts is Whiteouts.REMOVE else tree_size("/")

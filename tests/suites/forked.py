@@ -14,7 +14,7 @@ from reexec.call import Call
 from reexec.run import run
 from services.protocol.errors import Unavailable, from_failure
 from services.protocol.fdpass import Handover
-from services.protocol.helpers import HelperExit
+from services.protocol.helpers import HelperExit, HelperRequest
 
 
 def _child(argv: list[str], fds: dict[str, int], answer: int) -> None:
@@ -78,4 +78,4 @@ class ForkedHelpers:
             return pipe.read()
 
     def handover(self, argv: Sequence[str]) -> Handover:
-        raise NotImplementedError
+        return Handover("", msgspec.msgpack.encode(HelperRequest(list(argv), [])))

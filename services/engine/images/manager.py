@@ -16,12 +16,14 @@ from services.engine.images.model import Record
 from services.engine.images.notices import Notices
 from services.engine.images.references import parse_repository
 from services.engine.images.removal import Remover
+from services.engine.images.saving import Saver
 from services.engine.images.store import ImageStore
 from services.engine.layers import LayerManager
 from services.engine.store import Store
 from services.protocol.api import images as api
 from services.protocol.api.containers import Config
 from services.protocol.errors import InvalidParameter, NotFound
+from services.protocol.fdpass import Handover
 from services.protocol.verbs.containers import CommitArgs
 from services.protocol.verbs.images import ImportArgs
 
@@ -43,6 +45,7 @@ class ImageManager:
         self._notices = Notices(events)
         self._lister = Lister(self.store, layers, containers)
         self._remover = Remover(self.store, layers, self._notices, containers)
+        self._saver = Saver(self.store, layers, helpers, data_root)
         self._loader = Loader(self.store, layers, helpers, self._notices, data_root)
 
     def resolve(self, reference: str, platform: str = "") -> Image:
@@ -143,6 +146,9 @@ class ImageManager:
 
     async def prune(self, filters: Filters) -> api.ImagePruneReply:
         return await self._remover.prune(filters)
+
+    def save(self, names: list[str]) -> Handover:
+        return self._saver.save(names)
 
     def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncIterator[bytes]:
         return self._loader.load(fd, quiet=quiet, platform=platform)

@@ -91,6 +91,10 @@ class ImageStore:
     def by_id(self, image_id: str) -> Record | None:
         return self._records.get(image_id)
 
+    def blob(self, image_id: str) -> bytes:
+        """The configuration as it was given. Raises :class:`SystemError_` when it is damaged."""
+        return self._blobs.read(image_id)
+
     def children(self, image_id: str) -> set[str]:
         return set(self._children.get(image_id, ()))
 

@@ -10,6 +10,7 @@ from services.engine.images.references import parse
 from services.engine.rpc import Context, Router
 from services.protocol.api import images as api
 from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.fdpass import Handover
 from services.protocol.verbs import Filters, Nothing, Ref
 from services.protocol.verbs import images as verbs
 
@@ -47,6 +48,9 @@ class _Handlers:
             async for item in self._images.import_(fd, args):
                 yield item
 
+    async def save(self, args: verbs.SaveArgs, _: Context) -> Handover:
+        return self._images.save(args.names)
+
     async def pull(self, args: verbs.PullArgs, _: Context) -> AsyncIterator[bytes]:
         parse(args.image)
         raise Unimplemented(f"pulling images is not implemented: {args.image}")
@@ -83,6 +87,7 @@ def register(router: Router, images: ImageManager) -> None:
     router.add(verbs.TAG, handlers.tag)
     router.add(verbs.REMOVE, handlers.remove)
     router.add(verbs.PRUNE, handlers.prune)
+    router.add(verbs.SAVE, handlers.save)
     router.add_stream(verbs.LOAD, handlers.load)
     router.add_stream(verbs.IMPORT, handlers.import_)
     router.add_stream(verbs.PULL, handlers.pull)

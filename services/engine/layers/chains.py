@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
+from pathlib import Path
 
+from reexec.archive import split
 from reexec.helpers.applylayer import Applied, ApplyLayer
+from reexec.helpers.save import SavedLayer
 from services.engine.graphdrivers import GraphDriver
 from services.engine.helpers import Helpers, ask, document
 from services.engine.layers.model import NO_LAYER, Layer, chain_id
@@ -22,7 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Chains:
-    def __init__(self, store: Store, driver: GraphDriver, helpers: Helpers) -> None:
+    def __init__(self, store: Store, driver: GraphDriver, helpers: Helpers, data_root: Path) -> None:
+        #: What is left of the archives beside their files, by cache id.
+        self._splits = data_root / "image" / driver.name / "layerdb"
+        self._splits.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store = store
         self._driver = driver
         self._helpers = helpers
@@ -97,10 +103,35 @@ class Chains:
             if chain in self._layers and not self._users[chain]:
                 self._users[chain] += 1
                 await self.release(chain)
+        known = {self._split(cache_id).name for cache_id in self.directories()}
+        for path in self._splits.iterdir():
+            if path.name not in known:
+                path.unlink(missing_ok=True)
 
     def _discard(self, cache_id: str) -> None:
         self._driver.discard(cache_id + "-init")
+        self._abandon_now(cache_id)
+
+    def _abandon_now(self, cache_id: str) -> None:
         self._driver.discard(cache_id)
+        self._split(cache_id).unlink(missing_ok=True)
+
+    def _split(self, cache_id: str) -> Path:
+        return self._splits / f"{cache_id}.split"
+
+    def saved(self, chain: str) -> tuple[SavedLayer, int]:
+        """How to put the archive of a layer together again, and its size in bytes.
+
+        Raises :class:`SystemError_` for a layer whose split is lost.
+        """
+        layer = self.get(chain)
+        path = str(self._split(layer.cache_id))
+        try:
+            size = split.size(path)
+        except OSError as error:
+            raise SystemError_(f"layer {layer.diff_id} cannot be saved: {error.strerror}") from error
+        directory = str(self._driver.extraction(layer.cache_id).directory)
+        return SavedLayer(directory, path, layer.diff_id), size
 
     async def register(self, parent: str, fd: int, *, diff_id: str = "", digest: str = "") -> Layer:
         """The layer of the archive at *fd* on top of *parent*, with the caller as one of its users.
@@ -128,7 +159,9 @@ class Chains:
                 undo.push(lambda: self._abandon(cache_id))
                 await self._driver.create(cache_id, self.cache_id(parent) if parent else "")
                 place = self._driver.extraction(cache_id)
-                arguments = ApplyLayer(str(place.directory), place.whiteouts, diff_id, digest)
+                arguments = ApplyLayer(
+                    str(place.directory), place.whiteouts, diff_id, digest, str(self._split(cache_id))
+                )
                 applied = await ask(
                     self._helpers, document("docker-applylayer", arguments), Applied, {"stdin": fd}
                 )
@@ -162,4 +195,4 @@ class Chains:
             raise
 
     async def _abandon(self, cache_id: str) -> None:
-        self._driver.discard(cache_id)
+        self._abandon_now(cache_id)

@@ -53,7 +53,7 @@ class LayerManager:
     def __init__(self, store: Store, driver: GraphDriver, helpers: Helpers, data_root: Path) -> None:
         self.driver_name = driver.name
         self.driver = driver
-        self.chains = Chains(store, driver, helpers)
+        self.chains = Chains(store, driver, helpers, data_root)
         self._store = store
         self._helpers = helpers
         self._background = Background("layers")

@@ -87,6 +87,8 @@ def test_a_killed_engine_is_made_true_at_the_next_start(tmp_path: Path, delay: f
             kept = {name for name in s.layer_directories() if not name.endswith("-init")}
             assert kept == set(lineage)
             assert os.listdir(root / "tmp") == ["root"]
+            splits = os.listdir(root / "image" / "overlay2" / "layerdb")
+            assert {name.removesuffix(".split") for name in splits} == set(lineage)
             # Whatever it was in the middle of can be done now.
             assert (await s.load(ARCHIVE))[-1] == {"stream": "Loaded image: big:1\n"}
             assert len(s.layers.chains.lineage(s.images.resolve("big:1").chain_id)) == 3
