@@ -152,6 +152,9 @@ class VolumeService(Protocol):
 
     def is_anonymous(self, name: str) -> bool: ...
 
+    async def sweep(self) -> None:
+        """Unmount volumes that no container has claimed since the start (after the restore)."""
+
     async def usage(self) -> list[Volume]:
         """All volumes with ``usage_data`` (``system df``)."""
 

@@ -70,6 +70,7 @@ class Daemon:
             stack.push_async_callback(router.close)
             services = await _build(settings, data_root, exec_root, router, stack)
             await restore.restore(services)
+            await services.volumes.sweep()
             descriptors.listen()
             router.bind()
             return cls(services, router, stack.pop_all())
