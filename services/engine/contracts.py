@@ -134,9 +134,18 @@ class LayerService(Protocol):
 
 class VolumeService(Protocol):
     async def create(
-        self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str] | None
+        self,
+        name: str,
+        driver: str,
+        options: Mapping[str, str],
+        labels: Mapping[str, str] | None,
+        *,
+        on_name: Callable[[str], None] | None = None,
     ) -> Volume:
         """The existing volume of that name, or a new one; ``name`` "" makes an anonymous one.
+
+        *on_name* is told the name of an anonymous one before anything is made: whoever keeps it can
+        remove the volume after a crash.
 
         Raises ``InvalidParameter`` (name, options) and ``NotFound`` (driver).
         """

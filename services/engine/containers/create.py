@@ -38,7 +38,7 @@ from services.engine.containers.validate.legacy import (
 from services.engine.containers.validate.logging import merge_log_config
 from services.engine.containers.validate.network import check_network_mode
 from services.engine.containers.validate.resources import check_early
-from services.engine.containers.volumes_create import create_volumes, fill_volumes
+from services.engine.containers.volumes_create import create_volumes, fill_volumes, settle
 from services.engine.contracts import Image
 from services.engine.rpc import Context
 from services.engine.scopes import Undo
@@ -127,6 +127,7 @@ async def _create(
         await _acquire(services, entry, undo, old_read_only=args.api_version < _RECURSIVE_READ_ONLY)
         await services.registry.add(entry)
         undo.keep()
+    settle(services.container_dir(container_id))
     return entry
 
 
@@ -190,7 +191,7 @@ async def _acquire(services: Services, entry: Entry, undo: Undo, *, old_read_onl
     host.links = resolve_links(services.registry, host)
     if config.working_dir not in ("", "/"):
         await services.layers.make_directory(entry.id, config.working_dir)
-    definition.mounts = await create_volumes(services, wanted, config, host.volume_driver, undo)
+    definition.mounts = await create_volumes(services, entry.id, wanted, config, host.volume_driver, undo)
     await fill_volumes(services, entry.id, definition.mounts)
 
 

@@ -22,16 +22,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import time
+from pathlib import Path
 
 from services.engine.containers import health, monitor, policies, remove, restart, transitions
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, MountKind, Status
 from services.engine.containers.services import Services
+from services.engine.containers.volumes_create import noted, settle
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import NotFound
+from services.protocol.errors import Conflict, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ async def restore(services: Services) -> None:
     await services.networks.restore(live)
     await asyncio.gather(*(_restore(services, entry, tasks.get(entry.id)) for entry in services.registry))
     await services.layers.sweep({entry.id for entry in services.registry})
-    await asyncio.to_thread(_sweep_directories, services, {entry.id for entry in services.registry})
+    await _sweep(services, tasks)
     services.background.spawn(monitor.run(services), name="monitor")
     services.background.spawn(policies.apply(services), name="restart policies")
 
@@ -62,6 +63,7 @@ async def restore(services: Services) -> None:
 async def _restore(services: Services, entry: Entry, task: pb.StateResponse | None) -> None:
     """One container; a failure is that container's own."""
     try:
+        settle(services.container_dir(entry.id))
         if entry.state.status is Status.REMOVING:
             await remove.finish(services, entry)
         elif task is None:
@@ -175,9 +177,20 @@ async def _delete(services: Services, container_id: str) -> None:
         await services.shims.delete(container_id, kill=True)
 
 
-def _sweep_directories(services: Services, known: set[str]) -> None:
-    root = services.container_dir("")
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(root):
-            if name not in known:
-                shutil.rmtree(root / name, ignore_errors=True)
+async def _sweep(services: Services, tasks: dict[str, pb.StateResponse]) -> None:
+    """Directories of containers whose create or removal was cut short, and their anonymous volumes."""
+    for path in await asyncio.to_thread(_unknown, services.container_dir(""), services):
+        for name in noted(path):
+            with contextlib.suppress(NotFound, Conflict):
+                await services.volumes.remove(name)
+        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+    for path in await asyncio.to_thread(_unknown, services.exec_root.shims, services):
+        if path.name not in tasks:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+
+def _unknown(root: Path, services: Services) -> list[Path]:
+    try:
+        return [path for path in root.iterdir() if services.registry.find(path.name) is None]
+    except FileNotFoundError:
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from services.engine.containers.model import ContainerMount, MountKind
 from services.engine.containers.mount_parse import Wanted, clean
@@ -13,17 +14,23 @@ from services.protocol.api.containers import Config
 _LOCAL = "local"
 
 
+#: File in a container's directory: the anonymous volumes made for it, one name a line. A create that
+#: a crash cut off leaves the directory without a container, and ``restore`` removes them.
+JOURNAL = "volumes"
+
+
 async def create_volumes(
-    services: Services, wanted: list[Wanted], config: Config, driver: str, undo: Undo
+    services: Services, container_id: str, wanted: list[Wanted], config: Config, driver: str, undo: Undo
 ) -> list[ContainerMount]:
     """The container's mounts, each volume there; anonymous ones are removed again by *undo*.
 
     *driver* makes the volumes that the configuration names by their place only.
     """
+    journal = services.container_dir(container_id) / JOURNAL
     for item in wanted:
         mount = item.mount
         if mount.kind is MountKind.VOLUME and not mount.source:
-            await _create(services, item, undo)
+            await _create(services, item, journal, undo)
             if mount.driver == _LOCAL:
                 mount.mode = mount.mode or "z"
     mounts = [item.mount for item in wanted]
@@ -32,20 +39,40 @@ async def create_volumes(
         if (destination := clean(path)) in taken:
             continue
         mount = ContainerMount(kind=MountKind.VOLUME, destination=destination, driver=driver)
-        await _create(services, Wanted(mount), undo)
+        await _create(services, Wanted(mount), journal, undo)
         mounts.append(mount)
         taken.add(destination)
     return mounts
 
 
-async def _create(services: Services, item: Wanted, undo: Undo) -> None:
+async def _create(services: Services, item: Wanted, journal: Path, undo: Undo) -> None:
     mount = item.mount
     anonymous = not mount.name
-    volume = await services.volumes.create(mount.name, mount.driver, item.driver_options, item.labels)
+    volume = await services.volumes.create(
+        mount.name, mount.driver, item.driver_options, item.labels, on_name=lambda name: _note(journal, name)
+    )
     mount.name, mount.driver, mount.source = volume.name, volume.driver, volume.mountpoint
     if anonymous:
         name = volume.name
         undo.push(lambda: services.volumes.remove(name, force=True))
+
+
+def _note(journal: Path, name: str) -> None:
+    with journal.open("a") as file:
+        file.write(f"{name}\n")
+
+
+def settle(directory: Path) -> None:
+    """The container is recorded, and its volumes with it."""
+    (directory / JOURNAL).unlink(missing_ok=True)
+
+
+def noted(directory: Path) -> list[str]:
+    """The anonymous volumes made for the container whose directory this is."""
+    try:
+        return (directory / JOURNAL).read_text().splitlines()
+    except FileNotFoundError:
+        return []
 
 
 async def fill_volumes(services: Services, container_id: str, mounts: list[ContainerMount]) -> None:

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,7 +113,13 @@ class VolumeManager:
         )
 
     async def create(
-        self, name: str, driver: str, options_: Mapping[str, str], labels: Mapping[str, str] | None
+        self,
+        name: str,
+        driver: str,
+        options_: Mapping[str, str],
+        labels: Mapping[str, str] | None,
+        *,
+        on_name: Callable[[str], None] | None = None,
     ) -> Volume:
         if driver not in ("", DRIVER):
             raise NotFound(
@@ -123,6 +129,8 @@ class VolumeManager:
         if not name:
             name = secrets.token_hex(32)
             own_labels = {**(own_labels or {}), ANONYMOUS_LABEL: ""}
+            if on_name is not None:
+                on_name(name)
         options.check_name(name)
         async with self._locks.hold(name):
             if (existing := self._records.get(name)) is not None:

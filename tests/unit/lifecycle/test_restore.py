@@ -167,9 +167,11 @@ def test_tasks_and_directories_of_nobody_go(tmp_path: Path) -> None:
         entry = await world.container()
         stray = world.services.container_dir("f" * 64)
         stray.mkdir()
+        (stray / "volumes").write_text("made-for-it\n")
         world.shims.all["f" * 64] = pb.StateResponse(id="f" * 64, status=pb.RUNNING, pid=3)
         await restore(world.services)
         assert not world.shims.all and not stray.exists()
+        assert world.volumes.removed == ["made-for-it"]
         assert world.layers.swept == {entry.id} and world.services.container_dir(entry.id).exists()
         await world.close()
 
