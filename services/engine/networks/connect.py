@@ -166,6 +166,7 @@ class Connector:
         async with Undo() as undo:
             endpoint = self._sandboxes.reserve_endpoint(network, settings, sandbox)
             sandbox.endpoints.append(endpoint)
+            self._sandboxes.keep(sandbox)
             undo.push(functools.partial(self._take_back, sandbox, before))
             with ExitStack() as ports:
                 self._choose_gateway(sandbox, ports)
@@ -235,6 +236,7 @@ class Connector:
             self._sandboxes.unpublish(sandbox)
         sandbox.endpoints = before.endpoints
         sandbox.gateway_network = before.gateway_network
+        self._sandboxes.keep(sandbox)
         await self._records.put_sandbox(sandbox)
 
     async def _leave(
@@ -246,6 +248,7 @@ class Connector:
     ) -> None:
         before = _copy(sandbox)
         sandbox.endpoints = [one for one in sandbox.endpoints if one.id != endpoint.id]
+        self._sandboxes.keep(sandbox)
         with ExitStack() as ports:
             self._choose_gateway(sandbox, ports)
             ports.pop_all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 from services.engine.networks.ipam import DEFAULT_POOLS, PoolRecord
@@ -25,7 +27,8 @@ SCHEMA = Schema(
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """dockerd's options on networks. ``bridge`` "none" makes no default bridge.
 
-    ``instance`` tells daemons on one host apart (nf_tables table); empty: by the bridge's name.
+    ``instance`` tells daemons on one host apart (nf_tables table); empty: by the bridge's name, and
+    without a bridge by the exec root, which ``zygote`` lies in.
     ``zygote`` is where ``docker-proxy`` is forked (``--userland-proxy``); empty: ports are published
     on IPv4 addresses only.
     """
@@ -52,7 +55,9 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def table(self) -> str:
         """Name of the daemon's nf_tables table."""
-        return f"wharfd-{self.instance or self.bridge}"
+        if self.instance or self.bridge != NONE:
+            return f"wharfd-{self.instance or self.bridge}"
+        return "wharfd-" + hashlib.sha256(self.zygote.encode()).hexdigest()[:12]
 
 
 class NetworkRecord(msgspec.Struct, kw_only=True):

@@ -32,7 +32,7 @@ async def restore(
     for record in records.sandboxes():
         if record.container_id in running:
             _keep(record, registry, ports)
-            sandboxes.by_container[record.container_id] = record
+            sandboxes.keep(record)
             kept.append(record)
         else:
             records.delete_sandbox(record.container_id)

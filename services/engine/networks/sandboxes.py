@@ -56,14 +56,31 @@ class Sandboxes:
         self._settings = settings
         self._writes: dict[str, Awaitable[None]] = {}
         self.by_container: dict[str, SandboxRecord] = {}
+        #: Network id -> ids of the containers in it, in the order they came.
+        self._members: dict[str, dict[str, None]] = {}
 
     def users(self, network_id: str) -> list[tuple[SandboxRecord, EndpointRecord]]:
         """Endpoints of running containers in a network."""
         found = []
-        for sandbox in self.by_container.values():
+        for container_id in self._members.get(network_id, ()):
+            sandbox = self.by_container[container_id]
             if (endpoint := sandbox.endpoint(network_id)) is not None:
                 found.append((sandbox, endpoint))
         return found
+
+    def keep(self, record: SandboxRecord) -> None:
+        """Know *record*, under the networks it is in now."""
+        self._forget(record)
+        self.by_container[record.container_id] = record
+        for endpoint in record.endpoints:
+            self._members.setdefault(endpoint.network_id, {})[record.container_id] = None
+
+    def _forget(self, record: SandboxRecord) -> None:
+        self.by_container.pop(record.container_id, None)
+        for network_id in [one for one, members in self._members.items() if record.container_id in members]:
+            del self._members[network_id][record.container_id]
+            if not self._members[network_id]:
+                del self._members[network_id]
 
     # Allocation ---------------------------------------------------------------------------------
 
@@ -73,7 +90,7 @@ class Sandboxes:
             record = self._reserve(request, undo)
             files = views.etc_files(request, record, self._registry, self._settings)
             undo.pop_all()
-        self.by_container[record.container_id] = record
+        self.keep(record)
         self._writes[record.container_id] = self._records.put_sandbox(record)
         return self.describe(record), files
 
@@ -232,9 +249,10 @@ class Sandboxes:
     # Undoing ------------------------------------------------------------------------------------
 
     async def detach(self, container_id: str) -> None:
-        record = self.by_container.pop(container_id, None)
+        record = self.by_container.get(container_id)
         if record is None:
             return
+        self._forget(record)
         self._writes.pop(container_id, None)
         # Rules first: an address or a port that is free must lead nowhere.
         rules = self.port_rules(record)

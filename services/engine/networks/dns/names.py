@@ -24,11 +24,13 @@ class Names:
 
         ``container.network`` is a name too.
         """
-        found = [
-            endpoint.ipv4
-            for other, endpoint in self._reachable(sandbox)
-            if endpoint.ipv4 and name in self._names(other, endpoint)
-        ]
+        short, _, network = name.rpartition(".")
+        found = []
+        for other, endpoint in self._reachable(sandbox):
+            names = [one.lower() for one in dns_names(other, endpoint.settings)]
+            qualified = short in names and network == endpoint.network_name.lower()
+            if endpoint.ipv4 and (name in names or qualified):
+                found.append(endpoint.ipv4)
         found += self._linked(sandbox, name)
         random.shuffle(found)
         return list(dict.fromkeys(found)) or None
@@ -51,10 +53,6 @@ class Names:
         for mine in sandbox.endpoints:
             if mine.network_name not in PREDEFINED:
                 yield from self._sandboxes.users(mine.network_id)
-
-    def _names(self, sandbox: SandboxRecord, endpoint: EndpointRecord) -> set[str]:
-        names = {name.lower() for name in dns_names(sandbox, endpoint.settings)}
-        return names | {f"{name}.{endpoint.network_name.lower()}" for name in names}
 
     def _linked(self, sandbox: SandboxRecord, name: str) -> Iterator[str]:
         """``container:alias`` links, which only this sandbox sees."""
