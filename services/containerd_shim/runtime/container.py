@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["Container", "ContainerState", "Started", "Stdio"]
 
 
+#: A container can make the steps up to execve hang (a file system that does not answer).
+_EXEC_SECONDS = 60.0
+
+
 @dataclass
 class Started:
     """A process. ``pidfd`` and ``console`` (the terminal's master) belong to the caller."""
@@ -210,17 +214,22 @@ class Container:
         user: UserRef | None = None,
         console_size: tuple[int, int] | None = None,
         preserve_fds: int = 0,
+        ignore_paused: bool = False,
     ) -> Started:
-        """Execute one more program; returns when it runs.
+        """Execute one more program; returns when it runs. Refused while paused, unless ignored: then
+        it runs once the container is resumed.
 
         Raises WharfError with ``exit_code``; nothing is left behind.
         """
         try:
-            plan = planning.exec_plan(self, self._cgroup, process, stdio, user, console_size)
+            plan = planning.exec_plan(
+                self, self._cgroup, process, stdio, user, console_size, ignore_paused=ignore_paused
+            )
         except Exception as error:
             raise failures.of_parent(error, is_exec=True) from error
         plan.process.preserve_fds = preserve_fds
         ours, theirs = sync.pair()
+        ours.settimeout(None if ignore_paused else _EXEC_SECONDS)
         pid, console = 0, None
         try:
             keep = [plan.init_fd, *planning.stdio_descriptors(plan.process)]

@@ -14,7 +14,7 @@ from services.containerd_shim.runtime.mounts import PROPAGATION
 from services.containerd_shim.runtime.process import ProcessPlan, Stdio
 from services.containerd_shim.runtime.user import UserRef
 from services.protocol import oci
-from services.protocol.errors import InvalidParameter, NotFound, Unimplemented
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, Unimplemented
 
 if TYPE_CHECKING:
     from services.containerd_shim.runtime.container import Container
@@ -137,12 +137,17 @@ def exec_plan(
     stdio: Stdio | None,
     user: UserRef | None,
     size: tuple[int, int] | None,
+    *,
+    ignore_paused: bool,
 ) -> init.ExecPlan:
     """Raises NotFound when the container does not run; opens a pidfd of its init."""
     linux = container.spec.linux or oci.Linux()
     plan = process.plan(process_document, linux, stdio, user, size, container.id)
     if not container.alive():
         raise NotFound(f"cannot exec in a stopped container: {container.id}")
+    if not ignore_paused and cgroup.frozen():
+        # The process would freeze as it joins, and its parent wait for it.
+        raise Conflict("cannot exec in a paused container")
     try:
         init_fd = os.pidfd_open(container.pid)
     except ProcessLookupError:

@@ -72,6 +72,10 @@ def await_exec(sock: socket.socket, *, expects_console: bool) -> int | None:
             console = fd
     except (sync.PeerGone, ConnectionResetError):
         return console
+    except TimeoutError:
+        if console is not None:
+            os.close(console)
+        raise StartError("timed out waiting for the process to be executed") from None
     except BaseException:
         if console is not None:
             os.close(console)

@@ -219,6 +219,8 @@ def test_pause_and_resume(box: Box) -> None:
     before = box.output
     time.sleep(0.2)
     assert box.output == before
+    with pytest.raises(WharfError, match="paused container"):
+        box.exec("true")
     container.resume()
     wait_until(lambda: len(box.output) > len(before))
 

@@ -33,7 +33,10 @@ def execute(store: Store, arguments: argparse.Namespace) -> int:
     if not arguments.detach:
         sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
     started = stored.load().exec(
-        process, None if process.terminal else Stdio(0, 1, 2), preserve_fds=arguments.preserve_fds
+        process,
+        None if process.terminal else Stdio(0, 1, 2),
+        preserve_fds=arguments.preserve_fds,
+        ignore_paused=arguments.ignore_paused,
     )
     if arguments.console_socket and started.console is not None:
         terminal.send_console(arguments.console_socket, started.console)
