@@ -67,6 +67,7 @@ class Task:
         self._on_deleted = on_deleted
         self._pids: dict[int, Process] = {}
         self._start_failed = False
+        self._out_of_memory = False
         self._record = state.ShimRecord(
             id=request.id, shim_pid=os.getpid(), shim_start=state.start_time(os.getpid())
         )
@@ -169,13 +170,18 @@ class Task:
             process.exited(code, lambda: self._exec_stopped(process))
 
     def _check_oom(self) -> None:
-        """If the kernel has given notice (it may still be unread), look whether it has killed."""
+        """If the kernel has given notice (it may still be unread), look whether it has killed.
+
+        The notice comes before the kill is counted: a look that was too early is repeated at the exit.
+        """
         if self._making is None or self._making.oom_fd < 0:
             return
         try:
             os.read(self._making.oom_fd, 4096)
+            self._out_of_memory = True
         except BlockingIOError:
-            return
+            if not self._out_of_memory:
+                return
         if self.init.oom_killed or self.init.status not in (pb.RUNNING, pb.PAUSED):
             return
         container = self._load()

@@ -19,6 +19,7 @@ SPAWNERS = (
     "services/engine/launch/",
     "services/containerd_shim/oci/",
     "services/containerd_shim/zygote_client.py",
+    "services/containerd_shim/runtime/command/",
     "reexec/command.py",
 )
 #: May start background tasks: each keeps its tasks and sees their errors, or awaits them where they begin.
