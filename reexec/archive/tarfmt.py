@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import IO, cast
 
-from reexec.archive.streams import BLOCK, CutOff, Source
+from reexec.archive.streams import CutOff, Source
 from services.protocol.errors import SystemError_
 
 #: Prefix of extended attributes in PAX headers (star, GNU tar, Docker).
 XATTR_PREFIX = "SCHILY.xattr."
 
+#: Bytes the library reads ahead; every read copies what is left of them.
+_READ_AHEAD = 64 << 10
 #: Bytes of a long name or of extended headers; they are held in memory (Go's archive/tar: 1 MiB).
 _MAX_HEADER = 1 << 20
 _IN_MEMORY = (
@@ -64,7 +66,7 @@ def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, Data | None]]:
     """
     try:
         tar = tarfile.open(  # noqa: SIM115  (a generator: the caller's loop is the scope)
-            fileobj=cast(IO[bytes], source), mode="r|", bufsize=BLOCK, tarinfo=_StrictInfo, errorlevel=2
+            fileobj=cast(IO[bytes], source), mode="r|", bufsize=_READ_AHEAD, tarinfo=_StrictInfo, errorlevel=2
         )
     except tarfile.ReadError as error:
         if str(error) == "empty file":
