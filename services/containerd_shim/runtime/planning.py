@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from services.containerd_shim.runtime import devices, idmap, init, layers, lsm, mounts, process, rootfs
+from services.containerd_shim.runtime import devices, idmap, init, layers, mounts, process, rootfs
 from services.containerd_shim.runtime import namespaces as ns
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.cgroups.base import CgroupManager
@@ -59,7 +59,7 @@ def init_plan(
     if linux.intel_rdt:
         raise Unimplemented("linux.intelRdt is not implemented")
     if linux.mount_label:
-        lsm.check("", linux.mount_label)
+        raise Unimplemented("linux.mountLabel is not implemented")
     process_plan = process.plan(spec.process, linux, stdio, user, size, container.id)
     root = _root_plan(container, cgroup, linux, layer_mounts)
     namespaces = ns.plan(linux.namespaces)

@@ -124,6 +124,11 @@ def test_what_cannot_be_compiled_is_named(document: oci.Seccomp, error: type[Exc
         seccomp.program(document, frozenset())
 
 
+def test_flags() -> None:
+    assert seccomp.flags(oci.Seccomp(default_action="x")) == 4
+    assert seccomp.flags(oci.Seccomp(default_action="x", flags=["SECCOMP_FILTER_FLAG_LOG"])) == 2
+
+
 def test_unknown_flag_is_refused() -> None:
     with pytest.raises(Unimplemented, match="NEW_LISTENER"):
         seccomp.flags(oci.Seccomp(default_action="x", flags=["SECCOMP_FILTER_FLAG_NEW_LISTENER"]))
