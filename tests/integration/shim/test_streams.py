@@ -110,8 +110,7 @@ def test_terminal(service: Service, name: str) -> None:
     read_until(connection, b"sleep 100\r\n")
     time.sleep(0.1)
     connection.sendall(b"\x03")
-    read_until(connection, b"^C")
-    read_until(connection, b"# \x1b[6n")
+    read_until(connection, b"^C\r\n~ # \x1b[6n")
     with service.subscribed() as events:
         while not next(events).HasField("synchronised"):
             pass
