@@ -30,8 +30,8 @@ from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import Conflict, NotFound, WharfError
 
-#: Exit status of what could not be executed for a reason that has no code of its own.
-START_FAILED = 128
+#: Exit status of an init, and of an exec, that could not be executed for a reason without a code of its own.
+START_FAILED, EXEC_FAILED = 128, 126
 #: Seconds that the exit of an exec is kept when nobody deletes it.
 EXEC_KEPT = 300.0
 
@@ -243,7 +243,7 @@ class Task:
         except Exception as error:
             code = error.exit_code if isinstance(error, WharfError) else None
             process.start_error = error
-            process.exited(code or START_FAILED, lambda: self._exec_stopped(process))
+            process.exited(code or EXEC_FAILED, lambda: self._exec_stopped(process))
             raise
         self._pids[process.pid] = process
         process.running()
