@@ -66,7 +66,7 @@ def test_processes_are_found_frozen_and_killed(manager: V2Manager) -> None:
 
 
 def test_destroy_kills_and_removes_nested_cgroups(manager: V2Manager) -> None:
-    pid = inside(manager, "sleep 61")
+    pid = inside(manager, "exec sleep 61")
     wait_for(lambda: manager.pids() == [pid])
     os.mkdir(f"{manager.directory}/nested")
     manager.destroy()
