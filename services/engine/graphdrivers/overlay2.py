@@ -45,11 +45,14 @@ class Overlay2:
         self.trash = root / "trash"
         #: Layer -> short names of itself and of everything below it, top first.
         self._stacks: dict[str, tuple[str, ...]] = {}
+        #: Mount options of every writable overlay.
+        self._options: list[str] = []
 
     def prepare(self) -> None:
         self._root.mkdir(mode=0o710, parents=True, exist_ok=True)
         self._links.mkdir(mode=0o700, exist_ok=True)
         self.trash.mkdir(mode=0o700, exist_ok=True)
+        self._options = _default_options()
 
     async def create(self, layer: str, parent: str) -> None:
         self._make(layer, parent)
@@ -120,6 +123,7 @@ class Overlay2:
                 "lowerdir=" + ":".join(lower),
                 f"upperdir={home}/diff",
                 f"workdir={home}/work",
+                *self._options,
             ]
         return [pb.Mount(type="overlay", source="overlay", target="/", options=options)]
 
@@ -176,6 +180,23 @@ class Overlay2:
             ("Native Overlay Diff", "true"),
             ("userxattr", "false"),
         ]
+
+
+def _default_options() -> list[str]:
+    """What this host's overlayfs has to be told.
+
+    ``index`` would refuse a layer that was mounted from another place before (moby turns it off too).
+    With redirects or metadata-only copies a layer's directory no longer tells what changed.
+    """
+    options = []
+    for name, unless in (("index", ""), ("redirect_dir", "N"), ("metacopy", "N")):
+        try:
+            value = Path(f"/sys/module/overlay/parameters/{name}").read_text().strip()
+        except OSError:
+            continue
+        if value != unless:
+            options.append(f"{name}=off")
+    return options
 
 
 def _mkdir(path: Path, mode: int) -> None:

@@ -63,9 +63,14 @@ class LayerManager:
         self._mount_point = data_root / "tmp" / "root"
         self._mount_point.mkdir(mode=0o700, parents=True, exist_ok=True)
         #: Container -> chain.
-        self._containers: dict[str, str] = dict(store.load("SELECT container_id, chain_id FROM rw_layers"))
-        for chain in self._containers.values():
-            self.chains.retain(chain)
+        self._containers: dict[str, str] = {}
+        for container_id, chain in store.load("SELECT container_id, chain_id FROM rw_layers"):
+            try:
+                self.chains.retain(chain)
+            except SystemError_ as error:
+                log.error("container %s cannot be started: %s", container_id, error)
+                continue
+            self._containers[container_id] = chain
         self._inits = {name for name in driver.layers() if name.endswith("-init")}
         #: (chain, path) of directories that an image is known to have.
         self._directories: set[tuple[str, str]] = set()
@@ -268,7 +273,8 @@ class LayerManager:
             await self.remove(container_id)
         await self.chains.release_unused()
         bases = self.chains.directories()
-        keep = bases | set(self._containers) | {f"{base}-init" for base in (*bases, NO_LAYER)}
+        # What belongs to a known container stays even where its image is lost: it is the user's work.
+        keep = bases | known | set(self._containers) | {f"{base}-init" for base in (*bases, NO_LAYER)}
         for layer in await asyncio.to_thread(self.driver.layers):
             if layer not in keep:
                 self.driver.discard(layer)
