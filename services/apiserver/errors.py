@@ -9,7 +9,7 @@ import falcon
 import falcon.asgi
 import msgspec
 
-from services.apiserver.exchange import ClientGone
+from services.apiserver.exchange import REFUSE, ClientGone
 from services.apiserver.middleware.version import json_errors, strip_version
 from services.protocol.errors import ErrorKind, NotFound, WharfError
 
@@ -78,7 +78,7 @@ async def _known(
     if resp is not None:
         answer(req, resp, error)
     elif ws is not None:
-        await ws.close(1011, str(error)[:100])
+        await _refuse_websocket(req, ws, error)
 
 
 async def _unknown_route(
@@ -91,7 +91,15 @@ async def _unknown_route(
     if resp is not None:
         answer(req, resp, NotFound("page not found"))
     elif ws is not None:
-        await ws.close(3404)
+        await _refuse_websocket(req, ws, NotFound("page not found"))
+
+
+async def _refuse_websocket(req: falcon.asgi.Request, ws: Any, error: WharfError) -> None:
+    """Before the handshake by an HTTP error, after it by the close code for a server's error."""
+    if ws.unaccepted:
+        await req.scope["extensions"][REFUSE](STATUS[error.kind], "application/json", body(str(error)))
+    else:
+        await ws.close(1011, str(error)[:100])
 
 
 async def _client_gone(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from services.apiserver.connection import Connection
 
 EXTENSION = "wharfd.exchange"
+#: Of a websocket's scope: answers the handshake with (status, content type, body).
+REFUSE = "wharfd.refuse"
 #: Bytes a client may have sent behind a request whose connection is handed over: they travel in
 #: one datagram with it.
 MAX_PENDING = 96 * 1024

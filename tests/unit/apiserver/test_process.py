@@ -17,6 +17,7 @@ import pytest
 import websocket
 
 from services.apiserver import listeners
+from services.protocol.errors import NotFound
 from services.protocol.fdpass import Handover, HandoverEnvelope
 from services.protocol.verbs import containers as verbs
 from services.protocol.verbs import system as system_verbs
@@ -140,6 +141,15 @@ def test_attach_by_websocket(server: Server, engine: FakeEngine, tmp_path: Path)
     args = engine.calls[0][1]
     assert (args.stream, args.stdin, args.multiplexed) == (True, True, False)
     shim.close()
+
+
+def test_websocket_of_an_unknown_container(server: Server, engine: FakeEngine) -> None:
+    engine.on(verbs.ATTACH, NotFound("No such container: c"))
+    engine.start()
+    with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
+        websocket.create_connection(f"ws://127.0.0.1:{server.port}/containers/c/attach/ws", timeout=10)
+    assert refusal.value.status_code == 404
+    assert b"No such container: c" in refusal.value.resp_body
 
 
 def test_a_stale_socket_is_replaced_and_closed_to_others(tmp_path: Path) -> None:
