@@ -28,6 +28,7 @@ from services.containerd_shim.loop import IN, Loop, ignore_signals, set_handler,
 from services.containerd_shim.reclaim import reclaim
 from services.containerd_shim.runtime import seccomp
 from services.containerd_shim.shim import main as shim_main
+from services.containerd_shim.shim.rehearsal import rehearse
 from services.protocol import fdpass
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import WharfError, to_failure
@@ -209,10 +210,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="zygote")
     parser.add_argument("--service-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--scratch", required=True, help="directory that nobody else uses")
     options = parser.parse_args()
     setproctitle.setproctitle("wharfd: zygote")
     ignore_signals(signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
     preload()
+    try:
+        rehearse(options.scratch)
+    except OSError as error:  # shims are larger without it, and work
+        print(f"no rehearsal: {error}", file=sys.stderr)
     loop = Loop()
     Zygote(loop, socket.socket(fileno=options.service_fd), socket.socket(fileno=options.listen_fd))
     gc.collect()

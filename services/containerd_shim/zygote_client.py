@@ -33,6 +33,7 @@ class ZygoteClient:
 
     def __init__(self, exec_root: ExecRoot) -> None:
         self._listener = fdpass.listen(exec_root.zygote, backlog=1024)
+        self._scratch = exec_root.root / "zygote-scratch"
         self._process: subprocess.Popen[bytes] | None = None
         self._packets: Packets | None = None
         self._pending: dict[int, asyncio.Future[Forked]] = {}
@@ -52,6 +53,7 @@ class ZygoteClient:
                     "services.containerd_shim.zygote",
                     f"--service-fd={passed[0]}",
                     f"--listen-fd={passed[1]}",
+                    f"--scratch={self._scratch}",
                 ],
                 executable=f"/proc/self/fd/{interpreter}",
                 pass_fds=(*passed, interpreter),

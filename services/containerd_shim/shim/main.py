@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -39,6 +40,7 @@ def run(request: pb.StartShimRequest, directory: str, listener_fd: int) -> None:
     task = Task(loop, request, directory, sink, lambda: server.finish(loop.stop))
     server.task = task
     watch_children(loop, task.child_exited)
+    gc.enable()  # what came from the zygote is frozen; a shim lives long enough to have garbage
     loop.run()
 
 
