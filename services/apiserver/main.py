@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from services.apiserver import listeners
+from services.protocol.exits import EXIT_MISCONFIGURED
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         sockets = listeners.open_all(hosts, group)
     except (listeners.ListenError, OSError) as error:
         log.error("failed to load listeners: %s", error)
-        return 1
+        return EXIT_MISCONFIGURED
     for variable in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
         os.environ.pop(variable, None)
     from services.apiserver.server import Application

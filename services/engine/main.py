@@ -20,6 +20,7 @@ from reexec import dispatch
 from services.engine.daemon import Daemon
 from services.protocol import settings as settings_file
 from services.protocol.errors import WharfError
+from services.protocol.exits import EXIT_MISCONFIGURED
 from services.protocol.settings import Settings
 
 log = logging.getLogger("services.engine")
@@ -28,7 +29,7 @@ _LEVELS = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR"
 
 
 def main() -> int:
-    """Serve until SIGTERM; 0 after an orderly stop, 1 when the boot failed."""
+    """Serve until SIGTERM; 0 after an orderly stop, EXIT_MISCONFIGURED when the boot failed."""
     dispatch.init()
     parser = argparse.ArgumentParser(prog="services.engine.main")
     parser.add_argument("--exec-root", type=Path, default=Path("/run/wharfd"))
@@ -48,7 +49,7 @@ def main() -> int:
             asyncio.run(_serve(settings))
         except WharfError as error:
             log.critical("%s", error)
-            return 1
+            return EXIT_MISCONFIGURED
     return 0
 
 

@@ -28,10 +28,6 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 SETTINGS_TIMEOUT = 30.0
 _POLL = 0.01
 
-#: Exit status of a service that cannot start, however often it is tried (sysexits.h EX_CONFIG):
-#: the whole daemon ends with the reason on standard error.
-EXIT_MISCONFIGURED = 78
-
 
 class AddressPool(msgspec.Struct, frozen=True):
     """Networks are cut from ``base`` (CIDR) in pieces of prefix length ``size``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,3 +132,16 @@ def test_reload(daemon: Engine) -> None:
     daemon.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "was not reloaded" in daemon.log_tail(), "the broken file is reported")
     assert daemon.client.info()["Labels"] == ["fresh=1"]
+
+
+def test_what_cannot_start_ends_the_daemon() -> None:
+    own = Engine()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        try:
+            with pytest.raises(AssertionError, match=f"listen tcp {address}: Address already in use"):
+                own.start("-H", f"tcp://{address}")
+            assert own.process is not None
+            assert own.process.wait(1) == 1
+        finally:
+            own.close()

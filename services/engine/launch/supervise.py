@@ -6,7 +6,8 @@
 * The services die with the supervisor (PR_SET_PDEATHSIG): one that is killed leaves no second set
   of services behind. Containers have shims, which outlive both.
 * What the services print also goes to the daemon's standard error.
-* A service that says it can never start (``EXIT_MISCONFIGURED``) ends the daemon with status 1.
+* A service that says at the daemon's start that it can never start (``EXIT_MISCONFIGURED``) ends
+  the daemon with status 1.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,11 @@ from supervisor.options import ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
-from services.protocol.settings import EXIT_MISCONFIGURED
+from services.protocol.exits import EXIT_MISCONFIGURED
 
 _PR_SET_PDEATHSIG = 1
+#: Seconds within which a service finds out that it cannot start.
+_START_WINDOW = 30.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -67,6 +71,7 @@ class _Options(ServerOptions):  # type: ignore[misc]
         self.wakeup = wakeup
         self._supervisor = os.getpid()
         self.misconfigured = False
+        self._restarted: set[str] = set()
 
     def get_socket_map(self) -> dict[int, Any]:
         # The loop reads this map once and keeps it: the object must be the one asyncore fills.
@@ -86,10 +91,18 @@ class _Options(ServerOptions):  # type: ignore[misc]
 
     def waitpid(self) -> tuple[int | None, int | None]:
         pid, status = super().waitpid()
-        if pid and os.WIFEXITED(status) and os.WEXITSTATUS(status) == EXIT_MISCONFIGURED:
+        if pid and (process := self.pidhistory.get(pid)) is not None:
+            self._ended(process, status)
+        return pid, status
+
+    def _ended(self, process: Any, status: int) -> None:
+        """A service that was up before is restarted whatever it says: containers depend on us."""
+        name = process.config.name
+        first, young = name not in self._restarted, time.time() - process.laststart < _START_WINDOW
+        self._restarted.add(name)
+        if first and young and os.WIFEXITED(status) and os.WEXITSTATUS(status) == EXIT_MISCONFIGURED:
             self.misconfigured = True
             self.mood = SupervisorStates.SHUTDOWN
-        return pid, status
 
 
 class _Supervisor(Supervisor):  # type: ignore[misc]
