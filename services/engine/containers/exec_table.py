@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from pathlib import Path
 
 import msgspec
@@ -31,6 +31,7 @@ class ExecTable:
     def __init__(self, exec_root: ExecRoot) -> None:
         self._exec_root = exec_root
         self._by_id: dict[str, Exec] = {}
+        self._of_container: defaultdict[str, set[str]] = defaultdict(set)
         self._ended: deque[tuple[float, str]] = deque()
 
     def find(self, exec_id: str) -> Exec | None:
@@ -39,7 +40,7 @@ class ExecTable:
     def add(self, entry: Entry, exec_: Exec) -> None:
         self._sweep()
         self.save(exec_)
-        self._by_id[exec_.id] = exec_
+        self._insert(exec_)
         entry.runtime.execs[exec_.id] = exec_
 
     def save(self, exec_: Exec) -> None:
@@ -71,7 +72,7 @@ class ExecTable:
                 path.unlink(missing_ok=True)
                 continue
             exec_ = _decode(path.read_bytes())
-            self._by_id[exec_.id] = exec_
+            self._insert(exec_)
             if exec_.exit_code is None:
                 entry.runtime.execs[exec_.id] = exec_
             else:
@@ -79,17 +80,27 @@ class ExecTable:
 
     def forget(self, entry: Entry) -> None:
         """The task is gone, and its execs with it."""
-        for exec_ in [exec_ for exec_ in self._by_id.values() if exec_.container_id == entry.id]:
-            del self._by_id[exec_.id]
-            self._path(exec_).unlink(missing_ok=True)
+        for exec_id in list(self._of_container.get(entry.id, ())):
+            self._drop(exec_id)
         entry.runtime.execs.clear()
+
+    def _insert(self, exec_: Exec) -> None:
+        self._by_id[exec_.id] = exec_
+        self._of_container[exec_.container_id].add(exec_.id)
+
+    def _drop(self, exec_id: str) -> None:
+        if (exec_ := self._by_id.pop(exec_id, None)) is None:
+            return
+        self._path(exec_).unlink(missing_ok=True)
+        siblings = self._of_container[exec_.container_id]
+        siblings.discard(exec_id)
+        if not siblings:
+            del self._of_container[exec_.container_id]
 
     def _sweep(self) -> None:
         limit = time.monotonic() - KEEP
         while self._ended and self._ended[0][0] < limit:
-            exec_ = self._by_id.pop(self._ended.popleft()[1], None)
-            if exec_ is not None:
-                self._path(exec_).unlink(missing_ok=True)
+            self._drop(self._ended.popleft()[1])
 
     def _directory(self, container_id: str) -> Path:
         return self._exec_root.shim_dir(container_id) / "execs"

@@ -33,7 +33,9 @@ class FakeShims(Shims):
     def __init__(self, exec_root: ExecRoot) -> None:
         self._exec_root = exec_root
         self.all: dict[str, pb.StateResponse] = {}
+        self.execs: dict[str, pb.StateResponse] = {}
         self.failing: dict[str, WharfError] = {}
+        self.sizes: list[tuple[str, int, int]] = []
         self.signals: list[tuple[str, int]] = []
         #: Signals that end the process, to its exit code.
         self.deadly = {9: 137, 15: 143}
@@ -68,11 +70,16 @@ class FakeShims(Shims):
 
     async def start(self, request: pb.StartRequest) -> pb.StartResponse:
         self._fail("start")
-        task = self._task(request.id)
+        task = self.execs[request.exec_id] if request.exec_id else self._task(request.id)
         task.status, task.started_at = pb.RUNNING, next(self._clock)
+        task.pid = task.pid or next(_pids)
         return pb.StartResponse(pid=task.pid, started_at=task.started_at)
 
     async def delete(self, container_id: str, exec_id: str = "", *, kill: bool = False) -> pb.DeleteResponse:
+        if exec_id:
+            if exec_id not in self.execs:
+                raise NotFound(f"exec {exec_id} not found")
+            return pb.DeleteResponse(pid=self.execs.pop(exec_id).pid)
         task = self._task(container_id)
         if task.status in (pb.CREATED, pb.RUNNING, pb.PAUSED) and not kill:
             raise Conflict("it runs")
@@ -80,7 +87,18 @@ class FakeShims(Shims):
         return pb.DeleteResponse(pid=task.pid)
 
     async def state(self, container_id: str, exec_id: str = "") -> pb.StateResponse:
-        return self._task(container_id)
+        if exec_id and exec_id not in self.execs:
+            raise NotFound(f"exec {exec_id} not found")
+        return self.execs[exec_id] if exec_id else self._task(container_id)
+
+    async def exec(self, request: pb.ExecProcessRequest) -> None:
+        self._fail("exec")
+        if request.exec_id in self.execs:
+            raise Conflict(f"exec {request.exec_id} already exists")
+        self.execs[request.exec_id] = pb.StateResponse(exec_id=request.exec_id, status=pb.PREPARED)
+
+    async def resize(self, container_id: str, exec_id: str, *, height: int, width: int) -> None:
+        self.sizes.append((exec_id, height, width))
 
     async def tasks(self) -> list[pb.StateResponse]:
         return list(self.all.values())
@@ -107,6 +125,10 @@ class FakeShims(Shims):
         task = self._task(container_id)
         task.status, task.exit_status, task.exited_at = pb.STOPPED, code, next(self._clock)
         self.queue.put_nowait(self.exit_event(container_id))
+
+    def end_exec(self, exec_id: str, code: int) -> None:
+        """An exec exits; the event is still on its way."""
+        self.execs[exec_id].status, self.execs[exec_id].exit_status = pb.STOPPED, code
 
     def exit_event(self, container_id: str) -> pb.Envelope:
         task = self._task(container_id)
