@@ -1,0 +1,30 @@
+"""Shell patterns on strings, for ``${name#pattern}`` and its relatives."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+
+
+def _regex(pattern: str, *, greedy: bool) -> str:
+    body = fnmatch.translate(pattern).removeprefix("(?s:").removesuffix(")\\Z")
+    return body if greedy else body.replace(".*", ".*?")
+
+
+def strip_prefix(value: str, pattern: str, *, longest: bool) -> str:
+    match = re.match(_regex(pattern, greedy=longest), value, re.DOTALL)
+    return value[match.end() :] if match else value
+
+
+def strip_suffix(value: str, pattern: str, *, longest: bool) -> str:
+    starts = range(len(value) + 1) if longest else range(len(value), -1, -1)
+    compiled = re.compile(_regex(pattern, greedy=True), re.DOTALL)
+    for start in starts:
+        if compiled.fullmatch(value, start):
+            return value[:start]
+    return value
+
+
+def replace(value: str, pattern: str, replacement: str, *, everywhere: bool) -> str:
+    compiled = re.compile(_regex(pattern, greedy=True), re.DOTALL)
+    return compiled.sub(lambda _: replacement, value, count=0 if everywhere else 1)

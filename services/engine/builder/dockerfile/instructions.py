@@ -1,0 +1,233 @@
+"""Checked instructions: arity, flags, names. Refusals are buildkit's (``instructions/parse.go``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.engine.builder.dockerfile.parser import Node, parse_line
+from services.protocol.errors import InvalidParameter
+
+NAMES = (
+    "add", "arg", "cmd", "copy", "entrypoint", "env", "expose", "from", "healthcheck", "label", "maintainer",
+    "onbuild", "run", "shell", "stopsignal", "user", "volume", "workdir",
+)  # fmt: skip
+
+_FLAGS: dict[str, tuple[str, ...]] = {
+    "from": ("platform",),
+    "run": ("mount", "network", "security"),
+    "copy": ("from", "chown", "chmod", "link", "parents", "exclude"),
+    "add": ("chown", "chmod", "link", "keep-git-dir", "checksum", "unpack", "exclude"),
+    "healthcheck": ("interval", "timeout", "start-period", "start-interval", "retries"),
+}
+_REPEATED = ("mount", "exclude")
+_BOOLEAN = ("link", "parents", "keep-git-dir", "unpack")
+_ONE = ("maintainer", "stopsignal", "user", "workdir")
+_SOME = ("expose", "volume")
+_STAGE_NAME = re.compile(r"^[a-z][a-z0-9-_.]*$")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """``args`` as in :class:`Node`; ``flags`` name -> values."""
+
+    node: Node
+    name: str
+    args: tuple[str, ...]
+    flags: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def is_json(self) -> bool:
+        return self.node.is_json
+
+    def flag(self, name: str) -> str:
+        """The flag's only value, "" when it is not given."""
+        return self.flags.get(name, [""])[0]
+
+
+@dataclass
+class Stage:
+    """``base`` and ``name`` as written; ``index`` from 0."""
+
+    index: int
+    base: str
+    name: str
+    origin: Instruction
+    instructions: list[Instruction] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Program:
+    """ARGs before the first FROM, and the stages."""
+
+    arguments: tuple[Instruction, ...]
+    stages: tuple[Stage, ...]
+
+
+def program(nodes: Sequence[Node]) -> Program:
+    """All of a file. Raises ``InvalidParameter`` with the line."""
+    arguments: list[Instruction] = []
+    stages: list[Stage] = []
+    for node in nodes:
+        instruction = _with_line(node)
+        if node.name == "from":
+            stages.append(_stage(instruction, len(stages)))
+        elif stages:
+            stages[-1].instructions.append(instruction)
+        elif node.name == "arg":
+            arguments.append(instruction)
+        else:
+            raise InvalidParameter("no build stage in current context")
+    return Program(tuple(arguments), tuple(stages))
+
+
+def single(text: str, escape: str = "\\", number: int = 1) -> Instruction:
+    """One instruction by itself: a trigger, a ``--change``."""
+    return _with_line(parse_line(text, number, escape))
+
+
+def _with_line(node: Node) -> Instruction:
+    try:
+        return check(node)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"dockerfile parse error on line {node.line}: {error}") from None
+
+
+def check(node: Node) -> Instruction:
+    """Raises ``InvalidParameter`` without the line."""
+    if node.name not in NAMES:
+        raise InvalidParameter(f"unknown instruction: {node.written}{_suggestion(node.name)}")
+    flags = _check_flags(node)
+    upper = node.name.upper()
+    if node.name in _ONE and len(node.args) != 1:
+        raise InvalidParameter(f"{upper} requires exactly one argument")
+    if node.name in _SOME and not node.args:
+        raise InvalidParameter(f"{upper} requires at least one argument")
+    checker = _CHECKS.get(node.name)
+    args = checker(node) if checker else node.args
+    return Instruction(node, node.name, tuple(args), flags)
+
+
+def _check_flags(node: Node) -> dict[str, list[str]]:
+    known = _FLAGS.get(node.name, ())
+    found: dict[str, list[str]] = {}
+    for text in node.flags:
+        name, equals, value = text[2:].partition("=")
+        if name not in known:
+            raise InvalidParameter(f"unknown flag: --{name}")
+        if name in found and name not in _REPEATED:
+            raise InvalidParameter(f"duplicate flag specified: --{name}")
+        if not equals and name not in _BOOLEAN:
+            raise InvalidParameter(f"missing a value on flag: --{name}")
+        found.setdefault(name, []).append(value if equals else "true")
+    return found
+
+
+def _check_pairs(node: Node) -> Sequence[str]:
+    if not node.args:
+        raise InvalidParameter(f"{node.name.upper()} requires at least one argument")
+    if any(not name for name in node.args[::2]):
+        raise InvalidParameter(f"{node.name.upper()} names can not be blank")
+    return node.args
+
+
+def _check_arg(node: Node) -> Sequence[str]:
+    if not node.args:
+        raise InvalidParameter("ARG requires at least one argument")
+    for word in node.args:
+        if word.startswith("="):
+            raise InvalidParameter("ARG names can not be blank")
+    return node.args
+
+
+def _check_copy(node: Node) -> Sequence[str]:
+    upper = node.name.upper()
+    if not node.args:
+        raise InvalidParameter(f"{upper} requires at least two arguments, but no arguments were provided")
+    if len(node.args) == 1:
+        raise InvalidParameter(
+            f"{upper} requires at least two arguments, but only one was provided. "
+            "Destination could not be determined"
+        )
+    return node.args
+
+
+def _check_from(node: Node) -> Sequence[str]:
+    args = node.args
+    if len(args) == 3 and args[1].lower() == "as":
+        name = args[2].lower()
+        if not _STAGE_NAME.match(name):
+            raise InvalidParameter(
+                f'invalid name for build stage: "{args[2]}", '
+                "name can't start with a number or contain symbols"
+            )
+    elif len(args) != 1:
+        raise InvalidParameter("FROM requires either one or three arguments")
+    return args
+
+
+def _check_shell(node: Node) -> Sequence[str]:
+    if not node.args:
+        raise InvalidParameter("SHELL requires at least one argument")
+    if not node.is_json:
+        raise InvalidParameter("SHELL requires the arguments to be in JSON form")
+    return node.args
+
+
+def _check_onbuild(node: Node) -> Sequence[str]:
+    if not node.args:
+        raise InvalidParameter("ONBUILD requires at least one argument")
+    trigger = node.args[0].split(None, 1)[0].upper()
+    if trigger == "ONBUILD":
+        raise InvalidParameter("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+    if trigger in ("MAINTAINER", "FROM"):
+        raise InvalidParameter(f"{trigger} isn't allowed as an ONBUILD trigger")
+    return node.args
+
+
+def _check_healthcheck(node: Node) -> Sequence[str]:
+    if not node.args:
+        raise InvalidParameter("HEALTHCHECK requires at least one argument")
+    kind = node.args[0].upper()
+    if kind == "NONE":
+        if len(node.args) > 1:
+            raise InvalidParameter("HEALTHCHECK NONE takes no arguments")
+    elif kind != "CMD":
+        raise InvalidParameter(f"Unknown type {node.args[0]!r} in HEALTHCHECK (try CMD)".replace("'", '"'))
+    elif len(node.args) == 1:
+        raise InvalidParameter("Missing command after HEALTHCHECK CMD")
+    return node.args
+
+
+_CHECKS = {
+    "add": _check_copy,
+    "arg": _check_arg,
+    "copy": _check_copy,
+    "env": _check_pairs,
+    "from": _check_from,
+    "healthcheck": _check_healthcheck,
+    "label": _check_pairs,
+    "onbuild": _check_onbuild,
+    "shell": _check_shell,
+}
+
+
+def _stage(instruction: Instruction, index: int) -> Stage:
+    name = instruction.args[2].lower() if len(instruction.args) == 3 else ""
+    return Stage(index, instruction.args[0], name, instruction)
+
+
+def _suggestion(name: str) -> str:
+    best = min(NAMES, key=lambda known: _distance(name, known))
+    return f" (did you mean {best.upper()}?)" if _distance(name, best) < 3 else ""
+
+
+def _distance(a: str, b: str) -> int:
+    """Levenshtein's."""
+    row = list(range(len(b) + 1))
+    for i, left in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, right in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (left != right))
+    return row[-1]

@@ -1,0 +1,119 @@
+"""Physical lines to logical ones: byte order mark, directives, comments, continuation, heredocs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from services.protocol.errors import InvalidParameter
+
+_DIRECTIVE = re.compile(r"^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_DIRECTIVES = ("escape", "syntax", "check")
+_HEREDOC = re.compile(r"<<(-?)([\"']?)([a-zA-Z_][a-zA-Z0-9_.]*)\2")
+#: Instructions that may carry heredocs.
+_WITH_HEREDOC = ("run", "copy", "add")
+
+
+class SyntaxProblem(InvalidParameter):
+    """The file cannot be split into instructions; told with the file's name."""
+
+
+@dataclass(frozen=True)
+class LogicalLine:
+    """``number`` is that of the first physical line, from 1; ``text`` has no continuation left."""
+
+    number: int
+    text: str
+
+
+@dataclass
+class Source:
+    lines: list[LogicalLine] = field(default_factory=list)
+    escape: str = "\\"
+    #: Texts of lines that had an empty line inside a continuation.
+    warnings: list[str] = field(default_factory=list)
+
+
+def read(text: str) -> Source:
+    """Raises :class:`SyntaxProblem`."""
+    physical = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+    source = Source()
+    start = _directives(physical, source)
+    _Joiner(physical, source).run(start)
+    return source
+
+
+def _directives(physical: list[str], source: Source) -> int:
+    """Take the parser directives at the top; returns the index behind them."""
+    seen: set[str] = set()
+    for index, line in enumerate(physical):
+        match = _DIRECTIVE.match(line)
+        if match is None or match[1].lower() not in _DIRECTIVES:
+            return index
+        name, value = match[1].lower(), match[2]
+        if name in seen:
+            raise SyntaxProblem(f"only one {name} parser directive can be used")
+        seen.add(name)
+        if name == "escape":
+            if value not in ("\\", "`"):
+                raise SyntaxProblem(f"invalid escape token '{value}' does not match ` or \\")
+            source.escape = value
+    return len(physical)
+
+
+class _Joiner:
+    def __init__(self, physical: list[str], source: Source) -> None:
+        self._physical = physical
+        self._source = source
+        token = re.escape(source.escape)
+        self._continues = re.compile(rf"(?:(?<=[^{token}])|^){token}[ \t]*$")
+
+    def run(self, index: int) -> None:
+        while index < len(self._physical):
+            line = self._physical[index].lstrip()
+            if not line or line.startswith("#"):
+                index += 1
+                continue
+            first = index
+            text, index = self._join(line, index + 1)
+            index = self._skip_heredocs(text, index)
+            if text.strip():
+                self._source.lines.append(LogicalLine(first + 1, text.rstrip()))
+
+    def _join(self, line: str, index: int) -> tuple[str, int]:
+        """The logical line that begins with *line*, and the index behind it."""
+        text, more, empty = self._strip(line)
+        had_empty = empty
+        while more and index < len(self._physical):
+            line = self._physical[index]
+            index += 1
+            if line.lstrip().startswith("#"):
+                continue
+            if not line.strip():
+                had_empty = True
+                continue
+            part, more, _ = self._strip(line)
+            text += part
+        if had_empty:
+            self._source.warnings.append(text.rstrip())
+        return text, index
+
+    def _strip(self, line: str) -> tuple[str, bool, bool]:
+        match = self._continues.search(line)
+        if match is None:
+            return line, False, False
+        return line[: match.start()], True, False
+
+    def _skip_heredocs(self, text: str, index: int) -> int:
+        """The classic builder reads heredocs past; what runs is the first line (as in dockerd)."""
+        if text.split(None, 1)[0].lower() not in _WITH_HEREDOC:
+            return index
+        for dash, _, name in _HEREDOC.findall(text):
+            while index < len(self._physical):
+                line = self._physical[index]
+                index += 1
+                if (line.lstrip("\t") if dash else line) == name:
+                    break
+            else:
+                raise SyntaxProblem("unterminated heredoc")
+        return index

@@ -1,0 +1,200 @@
+"""Logical lines to nodes: the instruction's name, its flags, and its arguments split as it wants them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.engine.builder.dockerfile.lines import Source, SyntaxProblem, read
+
+
+@dataclass(frozen=True)
+class Node:
+    """One instruction. ``name`` is lower-case, ``written`` as in the file.
+
+    ``args``: of ``env``/``label`` name and value in turn; of a JSON form its items (``is_json``); of a
+    shell form one string. ``original`` is the whole logical line.
+    """
+
+    line: int
+    name: str
+    written: str
+    flags: tuple[str, ...]
+    args: tuple[str, ...]
+    is_json: bool
+    original: str
+
+
+@dataclass(frozen=True)
+class Dockerfile:
+    nodes: tuple[Node, ...]
+    escape: str
+    warnings: tuple[str, ...]
+
+
+def parse(text: str, name: str) -> Dockerfile:
+    """Raises ``InvalidParameter`` ("failed to parse *name*: ...")."""
+    try:
+        source = read(text)
+        nodes = tuple(parse_line(line.text, line.number, source.escape) for line in source.lines)
+    except SyntaxProblem as error:
+        raise SyntaxProblem(f"failed to parse {name}: {error}") from None
+    if not nodes:
+        raise SyntaxProblem(f"failed to parse {name}: file with no instructions")
+    return Dockerfile(nodes, source.escape, _warnings(source))
+
+
+def _warnings(source: Source) -> tuple[str, ...]:
+    found = [f"[WARNING]: Empty continuation line found in: {text}" for text in source.warnings]
+    if found:
+        found.append("[WARNING]: Empty continuation lines will become errors in a future release.")
+    return tuple(found)
+
+
+def parse_line(text: str, number: int, escape: str) -> Node:
+    written, _, rest = _cut(text.strip())
+    flags, rest = _flags(rest)
+    name = written.lower()
+    split = _SPLITTERS.get(name, _whole)
+    args, is_json = split(rest, name, escape)
+    return Node(number, name, written, flags, tuple(args), is_json, text)
+
+
+def _cut(text: str) -> tuple[str, str, str]:
+    parts = text.split(None, 1)
+    return parts[0], " ", parts[1] if len(parts) > 1 else ""
+
+
+def _flags(rest: str) -> tuple[tuple[str, ...], str]:
+    """Leading ``--name[=value]`` words; quotes may hold spaces. ``--`` alone ends them."""
+    flags: list[str] = []
+    rest = rest.lstrip()
+    while rest.startswith("--"):
+        word, rest = _flag_word(rest)
+        rest = rest.lstrip()
+        if word == "--":
+            break
+        flags.append(word)
+    return tuple(flags), rest
+
+
+def _flag_word(text: str) -> tuple[str, str]:
+    quote, word = "", ""
+    for index, char in enumerate(text):
+        if quote:
+            if char == quote:
+                quote = ""
+                continue
+        elif char in "\"'":
+            quote = char
+            continue
+        elif char.isspace():
+            return word, text[index:]
+        word += char
+    return word, ""
+
+
+_Split = tuple[list[str], bool]
+
+
+def _whole(rest: str, name: str, escape: str) -> _Split:
+    return ([rest.strip()] if rest.strip() else []), False
+
+
+def _fields(rest: str, name: str, escape: str) -> _Split:
+    return rest.split(), False
+
+
+def json_list(text: str) -> list[str] | None:
+    """The items of a JSON array of strings, None when it is anything else."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        items = json.loads(text)
+    except ValueError:
+        return None
+    return items if all(isinstance(item, str) for item in items) else None
+
+
+def _json_or_whole(rest: str, name: str, escape: str) -> _Split:
+    items = json_list(rest)
+    return (items, True) if items is not None else _whole(rest, name, escape)
+
+
+def _json_or_fields(rest: str, name: str, escape: str) -> _Split:
+    items = json_list(rest)
+    return (items, True) if items is not None else _fields(rest, name, escape)
+
+
+def _healthcheck(rest: str, name: str, escape: str) -> _Split:
+    kind, _, command = _cut(rest.strip()) if rest.strip() else ("", "", "")
+    if not kind:
+        return [], False
+    args, is_json = _json_or_whole(command, name, escape)
+    return [kind, *args], is_json
+
+
+def words(rest: str, escape: str) -> list[str]:
+    """Split at white space outside quotes; quotes and escapes stay in the words."""
+    found: list[str] = []
+    word, quote, index = "", "", 0
+    while index < len(rest):
+        char = rest[index]
+        if char == escape and index + 1 < len(rest) and quote != "'":
+            word += rest[index : index + 2]
+            index += 2
+            continue
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        elif char.isspace():
+            if word:
+                found.append(word)
+            word = ""
+            index += 1
+            continue
+        word += char
+        index += 1
+    return [*found, word] if word else found
+
+
+def _pairs(rest: str, name: str, escape: str) -> _Split:
+    """``name=value ...`` or the old ``name value with spaces``."""
+    found = words(rest, escape)
+    if not found:
+        return [], False
+    if "=" not in found[0]:
+        first, _, value = _cut(rest.strip())
+        if not value:
+            raise SyntaxProblem(f"{name.upper()} must have two arguments")
+        return [first, value], False
+    args: list[str] = []
+    for word in found:
+        if "=" not in word:
+            raise SyntaxProblem(f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value')
+        key, _, value = word.partition("=")
+        args += [key, value]
+    return args, False
+
+
+def _name_or_pair(rest: str, name: str, escape: str) -> _Split:
+    return words(rest, escape), False
+
+
+_SPLITTERS: dict[str, Callable[[str, str, str], _Split]] = {
+    "add": _json_or_fields,
+    "arg": _name_or_pair,
+    "cmd": _json_or_whole,
+    "copy": _json_or_fields,
+    "entrypoint": _json_or_whole,
+    "env": _pairs,
+    "expose": _fields,
+    "from": _fields,
+    "healthcheck": _healthcheck,
+    "label": _pairs,
+    "run": _json_or_whole,
+    "shell": _json_or_whole,
+    "volume": _json_or_fields,
+}
