@@ -22,6 +22,7 @@ Main = Callable[[Call], int | bytes | None]
 #: name -> module that registers it when imported; named and not imported here, wherever it lives.
 HELPERS: dict[str, str] = {
     "docker-applylayer": "reexec.helpers.applylayer",
+    "docker-buildcopy": "reexec.helpers.buildcopy",
     "docker-changes": "reexec.helpers.changes",
     "docker-copytree": "reexec.helpers.copytree",
     "docker-copyup": "reexec.helpers.copyup",

@@ -38,14 +38,14 @@ def main(call: Call) -> int:
         raise NotFound(f"Could not find the file {args.path} in container {args.container}")
     if not os.path.isdir(path):
         raise SystemError_("extraction point is not a directory")
-    owner = _owner(args.owner) if args.owner else None
+    owner = owner_of(args.owner) if args.owner else None
     Extractor(Options(owner=owner, no_overwrite_dir_non_dir=args.no_overwrite_dir_non_dir)).extract(
         source, path
     )
     return 0
 
 
-def _owner(text: str) -> tuple[int, int]:
+def owner_of(text: str) -> tuple[int, int]:
     """Ids of "user[:group]" as the root's own files have them. Raises :class:`InvalidParameter`."""
     user, _, group = text.partition(":")
     fields = _find("/etc/passwd", user)

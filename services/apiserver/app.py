@@ -14,6 +14,7 @@ from services.apiserver.middleware.paths import CleanPathMiddleware
 from services.apiserver.middleware.version import VersionMiddleware
 from services.apiserver.resources.absent import BuildCache, Missing, Plugins, Swarm
 from services.apiserver.resources.attach_ws import AttachWebSocket
+from services.apiserver.resources.build import Build
 from services.apiserver.resources.containers import Containers
 from services.apiserver.resources.execs import Execs
 from services.apiserver.resources.images import Images
@@ -45,6 +46,7 @@ def create_app(services: Services) -> App:
     _system(app, System(services.engine, services.events))
     _containers(app, services.engine)
     _images(app, Images(services.engine))
+    app.add_route("/build", Build(services.engine))
     _networks(app, Networks(services.engine))
     _volumes(app, Volumes(services.engine))
     _absent(app)
@@ -137,7 +139,6 @@ def _absent(app: App) -> None:
     app.add_route("/plugins/create", plugins)
     app.add_route("/plugins/{name}", plugins, suffix="one")
     for path, what in (
-        ("/build", "docker build"),
         ("/build/cancel", "docker build"),
         ("/session", "BuildKit"),
         ("/grpc", "BuildKit"),

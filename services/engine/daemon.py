@@ -17,6 +17,10 @@ from pathlib import Path
 import msgspec
 
 from services.engine import supervision
+from services.engine.builder import verbs as builder_verbs
+from services.engine.builder.build import Builder
+from services.engine.builder.cache import SCHEMA as BUILDS
+from services.engine.builder.cache import BuildCache
 from services.engine.containers import archive, commit, lifecycle_verbs, restore, shutdown, users, verbs
 from services.engine.containers.networked import NetworkedContainers
 from services.engine.containers.registry import SCHEMA as CONTAINERS
@@ -123,7 +127,7 @@ def _prepare_roots(data_root: Path, exec_root: ExecRoot) -> Path:
 async def _build(
     settings: Settings, data_root: Path, exec_root: ExecRoot, router: Router, stack: AsyncExitStack
 ) -> Services:
-    store = Store(data_root / "engine.db", (LAYERS, IMAGES, VOLUMES, NETWORKS, CONTAINERS))
+    store = Store(data_root / "engine.db", (LAYERS, IMAGES, VOLUMES, NETWORKS, CONTAINERS, BUILDS))
     stack.callback(store.close)
     shims = Shims(exec_root.shim_service)
     stack.push_async_callback(shims.close)
@@ -157,6 +161,8 @@ async def _build(
         background=background,
     )
     networks.bind(NetworkedContainers(services))
+    builder = Builder(services, images, layers, helpers, BuildCache(store, images), background)
+    builder_verbs.register(router, builder)
     System(services).register(router)
     verbs.register(router, services)
     lifecycle_verbs.register(router, services)

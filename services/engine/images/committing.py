@@ -15,21 +15,30 @@ from services.engine.images.views import image_config
 from services.engine.layers import Layer
 from services.protocol.api.containers import Config
 
+#: Diff id of an archive with nothing in it (two blocks of zeros).
+EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+
 
 async def commit(
     store: ImageStore,
     parent: Record | None,
-    layer: Layer,
+    layer: Layer | None,
     config: Config,
     *,
     author: str,
     comment: str,
     created_by: str,
 ) -> Record:
-    """Register the image of *parent*'s layers and *layer*, which the caller holds."""
+    """Register the image of *parent*'s layers and *layer*, which the caller holds.
+
+    A layer without content is none: the step is recorded as an empty one.
+    """
+    empty = layer is None or layer.diff_id == EMPTY
     created = rfc3339(time.time_ns())
-    step = History(created=created, created_by=created_by, author=author, comment=comment)
-    diff_ids = [*(parent.config.rootfs.diff_ids if parent else []), layer.diff_id]
+    step = History(created=created, created_by=created_by, author=author, comment=comment, empty_layer=empty)
+    diff_ids = list(parent.config.rootfs.diff_ids) if parent else []
+    if layer is not None and not empty:
+        diff_ids.append(layer.diff_id)
     platform = host_platform().split("/")
     document: dict[str, Any] = {
         "architecture": parent.config.architecture if parent else platform[1],

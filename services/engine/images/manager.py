@@ -18,7 +18,7 @@ from services.engine.images.references import parse_repository
 from services.engine.images.removal import Remover
 from services.engine.images.saving import Saver
 from services.engine.images.store import ImageStore
-from services.engine.layers import LayerManager
+from services.engine.layers import Layer, LayerManager
 from services.engine.store import Store
 from services.protocol.api import images as api
 from services.protocol.api.containers import Config
@@ -132,6 +132,14 @@ class ImageManager:
         finally:
             await self._layers.release(layer.chain_id)
         return Committed(id=record.id, name=reference.familiar if reference else "")
+
+    async def build(
+        self, parent: Record | None, layer: Layer | None, config: Config, *, author: str, created_by: str
+    ) -> Record:
+        """A build step's image: *parent*'s layers and *layer* (held by the caller), if it has anything."""
+        return await committing.commit(
+            self.store, parent, layer, config, author=author, comment="", created_by=created_by
+        )
 
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         record = self.store.get(ref)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.engine.builder.dockerfile.healthcheck import healthcheck
 from services.engine.builder.dockerfile.parser import Node, parse_line
 from services.protocol.errors import InvalidParameter
 
@@ -106,6 +107,10 @@ def check(node: Node) -> Instruction:
         raise InvalidParameter(f"{upper} requires at least one argument")
     checker = _CHECKS.get(node.name)
     args = checker(node) if checker else node.args
+    if node.name == "healthcheck":
+        healthcheck(args, flags, is_json=node.is_json)
+    if node.name == "volume" and not all(path.strip() for path in args):
+        raise InvalidParameter("VOLUME specified can not be an empty string")
     return Instruction(node, node.name, tuple(args), flags)
 
 

@@ -1,0 +1,71 @@
+"""``POST /build``: the classic builder (API tag Image)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from falcon.asgi import Request, Response
+
+from services.apiserver import reply
+from services.apiserver.client import Engine
+from services.apiserver.query import Query
+from services.protocol.api.containers import Ulimit
+from services.protocol.errors import InvalidParameter
+from services.protocol.verbs import builder as verbs
+
+T = TypeVar("T")
+
+
+class Build:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        args = build_args(Query(req))
+        await reply.with_upload(
+            req,
+            lambda reader: reply.progress(req, self._engine.stream(verbs.BUILD, args, fds=[reader])),
+        )
+
+
+def build_args(query: Query) -> verbs.BuildArgs:
+    """The query's shape; raises ``InvalidParameter``."""
+    return verbs.BuildArgs(
+        tags=query.all("t"),
+        dockerfile=query.text("dockerfile") or "Dockerfile",
+        build_args=_json(query, "buildargs", dict[str, str | None]) or {},
+        labels=_json(query, "labels", dict[str, str]) or {},
+        target=query.text("target"),
+        no_cache=query.flag("nocache"),
+        quiet=query.flag("q"),
+        remove=query.flag("rm", True),
+        force_remove=query.flag("forcerm"),
+        network_mode=query.text("networkmode"),
+        extra_hosts=[host for hosts in query.all("extrahosts") for host in hosts.split(",") if host],
+        memory=query.integer("memory") or 0,
+        memory_swap=query.integer("memswap") or 0,
+        cpu_shares=query.integer("cpushares") or 0,
+        cpu_period=query.integer("cpuperiod") or 0,
+        cpu_quota=query.integer("cpuquota") or 0,
+        cpuset_cpus=query.text("cpusetcpus"),
+        cpuset_mems=query.text("cpusetmems"),
+        shm_size=query.integer("shmsize") or 0,
+        ulimits=_json(query, "ulimits", list[Ulimit]) or [],
+        cgroup_parent=query.text("cgroupparent"),
+        platform=query.text("platform"),
+        isolation=query.text("isolation"),
+        security_opt=_json(query, "securityopt", list[str]) or [],
+        squash=query.flag("squash"),
+        remote=query.text("remote"),
+    )
+
+
+def _json(query: Query, name: str, kind: type[T]) -> T | None:
+    text = query.text(name)
+    if not text or text == "null":
+        return None
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError as error:
+        raise InvalidParameter(f"error reading {name}: {error}") from error

@@ -1,0 +1,242 @@
+"""A build from its request to its image: context, Dockerfile, stages, steps, tags."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from services.engine.builder import context, steps
+from services.engine.builder.arguments import Arguments
+from services.engine.builder.cache import BuildCache
+from services.engine.builder.dockerfile.instructions import Instruction, Program, Stage, program, single
+from services.engine.builder.dockerfile.parser import Dockerfile, parse
+from services.engine.builder.dockerfile.words import expand
+from services.engine.builder.output import BuildFailed, Output
+from services.engine.builder.stage import StageState
+from services.engine.builder.steps import Tools
+from services.engine.containers.services import Services
+from services.engine.helpers import Helpers
+from services.engine.images import ImageManager
+from services.engine.images.model import Record
+from services.engine.images.references import Reference, parse_repository
+from services.engine.layers import LayerManager
+from services.engine.scopes import Background
+from services.protocol.errors import InvalidParameter, NotFound, SystemError_, Unimplemented, WharfError
+from services.protocol.verbs.builder import BuildArgs
+
+log = logging.getLogger(__name__)
+
+
+class Builder:
+    """Builds run side by side; each has a context directory and an output of its own."""
+
+    def __init__(
+        self,
+        services: Services,
+        images: ImageManager,
+        layers: LayerManager,
+        helpers: Helpers,
+        cache: BuildCache,
+        background: Background,
+    ) -> None:
+        self._services = services
+        self._images = images
+        self._layers = layers
+        self._helpers = helpers
+        self._cache = cache
+        self._background = background
+        self._tmp = services.data_root / "tmp"
+        context.sweep(self._tmp)
+
+    async def build(self, args: BuildArgs, fd: int) -> AsyncIterator[bytes]:
+        """Output lines. What is wrong before the first step is raised; later errors are the last line.
+
+        Takes over *fd*. A client that goes away cancels the build, and it leaves nothing.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, fd)
+            tags = _check(args)
+            async with context.unpacked(self._helpers, self._tmp, fd) as directory:
+                text = await asyncio.to_thread(context.read_dockerfile, directory, args.dockerfile)
+                dockerfile = parse(text, args.dockerfile)
+                whole = _until_target(program(dockerfile.nodes), args.target)
+                output = Output(quiet=args.quiet)
+                work = self._execute(args, tags, dockerfile, whole, directory, output)
+                task = self._background.spawn(work, name="build")
+                try:
+                    async for line in output.lines():
+                        yield line
+                finally:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+
+    async def _execute(
+        self,
+        args: BuildArgs,
+        tags: list[Reference],
+        dockerfile: Dockerfile,
+        whole: Program,
+        directory: Path,
+        output: Output,
+    ) -> None:
+        tools = Tools(
+            services=self._services,
+            images=self._images,
+            layers=self._layers,
+            helpers=self._helpers,
+            cache=self._cache,
+            args=args,
+            output=output,
+            arguments=Arguments(args.build_args),
+            escape=dockerfile.escape,
+            context=directory,
+            stages={},
+        )
+        try:
+            for warning in dockerfile.warnings:
+                await output.say(f"{warning}\n")
+            record = await _Run(tools, whole).run()
+            if unused := tools.arguments.unused():
+                await output.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+            await output.result(record.id)
+            await self._tag(tags, record, output)
+        except WharfError as error:
+            await output.failed(error)
+        except Exception as error:
+            log.exception("a build failed")
+            await output.failed(SystemError_(str(error) or type(error).__name__))
+        finally:
+            await output.close()
+
+    async def _tag(self, tags: list[Reference], record: Record, output: Output) -> None:
+        for reference in tags:
+            await self._images.tag(record.id, reference.familiar_name, reference.tag)
+            await output.say(f"Successfully tagged {reference.familiar}\n")
+
+
+class _Run:
+    """The steps of one build, counted."""
+
+    def __init__(self, tools: Tools, whole: Program) -> None:
+        self._tools = tools
+        self._whole = whole
+        self._labels = [
+            single(f"LABEL {_quote(k)}={_quote(v)}") for k, v in sorted(tools.args.labels.items())
+        ]
+        self._total = len(whole.arguments) + sum(1 + len(stage.instructions) for stage in whole.stages)
+        self._total += len(self._labels)
+        self._number = 0
+
+    async def run(self) -> Record:
+        tools = self._tools
+        for step in self._whole.arguments:
+            await self._say(step.node.original)
+            _declare_meta(tools, step)
+        state = StageState()
+        for stage in self._whole.stages:
+            state = await self._stage(stage, last=stage is self._whole.stages[-1])
+        if state.record is None:
+            raise BuildFailed("No image was generated. Is your Dockerfile empty?")
+        return state.record
+
+    async def _say(self, text: str) -> None:
+        self._number += 1
+        await self._tools.output.say(f"Step {self._number}/{self._total} : {text}\n")
+
+    async def _stage(self, stage: Stage, *, last: bool) -> StageState:
+        tools = self._tools
+        if stage.name and stage.name in tools.stages:
+            raise BuildFailed("a stage name already used")
+        await self._say(stage.origin.node.original)
+        tools.arguments.begin_stage()
+        tools.stage_index = stage.index
+        state = StageState()
+        state.begin(_base(tools, stage))
+        triggers = state.config.on_build if isinstance(state.config.on_build, list) else []
+        if triggers:
+            await self._trigger(state, triggers)
+        await tools.output.say(" ---> \n") if state.record is None else await tools.output.image(
+            state.image_id
+        )
+        for step in stage.instructions:
+            await self._step(state, step)
+        if last:
+            for step in self._labels:
+                await self._step(state, step)
+        tools.stages[str(stage.index)] = state
+        if stage.name:
+            tools.stages[stage.name] = state
+        return state
+
+    async def _step(self, state: StageState, step: Instruction) -> None:
+        await self._say(step.node.original)
+        await steps.execute(self._tools, state, step)
+        await self._tools.output.image(state.image_id)
+
+    async def _trigger(self, state: StageState, triggers: list[str]) -> None:
+        state.config.on_build = None
+        plural = "" if len(triggers) == 1 else "s"
+        await self._tools.output.say(f"# Executing {len(triggers)} build trigger{plural}\n")
+        for text in triggers:
+            await steps.execute(self._tools, state, single(text, self._tools.escape))
+
+
+def _quote(text: str) -> str:
+    if text and all(char.isalnum() or char in "._-/:@+," for char in text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"' if text else ""
+
+
+def _check(args: BuildArgs) -> list[Reference]:
+    """What is refused before anything is done; the tags."""
+    if args.isolation not in ("", "default"):
+        raise InvalidParameter(f'unsupported isolation: "{args.isolation}"')
+    if args.security_opt:
+        raise InvalidParameter("security options are not supported on linux")
+    if args.squash:
+        raise Unimplemented("squashing a build is not implemented")
+    if args.remote:
+        raise Unimplemented(f"building from a remote context is not implemented: {args.remote}")
+    if args.platform and args.platform.split("/")[0] not in ("linux",):
+        raise InvalidParameter(
+            f'"{args.platform}": unknown operating system or architecture: invalid argument'
+        )
+    tags = [parse_repository(tag, "").with_default_tag() for tag in args.tags]
+    return list(dict.fromkeys(tags))
+
+
+def _until_target(whole: Program, target: str) -> Program:
+    if not target:
+        return whole
+    for stage in whole.stages:
+        if stage.name == target.lower():
+            return Program(whole.arguments, whole.stages[: stage.index + 1])
+    raise InvalidParameter(f'target stage "{target}" could not be found')
+
+
+def _declare_meta(tools: Tools, step: Instruction) -> None:
+    for word in step.args:
+        name, equals, default = word.partition("=")
+        value = expand(default, tools.arguments.for_from(), tools.escape) if equals else None
+        tools.arguments.declare_meta(name, value)
+
+
+def _base(tools: Tools, stage: Stage) -> Record | None:
+    """The image a stage begins with; None for scratch."""
+    name = expand(stage.base, tools.arguments.for_from(), tools.escape)
+    if not name:
+        raise BuildFailed(f"base name ({stage.base}) should not be blank")
+    if (earlier := tools.stages.get(name.lower())) is not None and not name.isdigit():
+        return earlier.record
+    if name == "scratch":
+        return None
+    platform = stage.origin.flag("platform") or tools.args.platform
+    try:
+        image = tools.images.resolve(name, platform)
+    except NotFound as error:
+        raise BuildFailed(f"{error}; pulling images is not implemented") from error
+    return tools.images.store.by_id(image.id)

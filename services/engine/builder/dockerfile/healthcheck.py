@@ -1,0 +1,61 @@
+"""HEALTHCHECK: its options and its test. Texts are buildkit's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from msgspec import UNSET
+
+from services.protocol.api.containers import HealthConfig
+from services.protocol.errors import InvalidParameter
+
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_MILLISECOND = 10**6
+
+
+def healthcheck(args: Sequence[str], flags: Mapping[str, list[str]], *, is_json: bool) -> HealthConfig:
+    """Raises ``InvalidParameter``."""
+    kind = args[0].upper()
+    if kind == "NONE":
+        return HealthConfig(test=["NONE"])
+    test = ["CMD", *args[1:]] if is_json else ["CMD-SHELL", *args[1:]]
+    config = HealthConfig(test=test)
+    for name in ("interval", "timeout", "start-period", "start-interval"):
+        if name in flags and (value := _duration(name, flags[name][0])):
+            setattr(config, name.replace("-", "_"), value)
+    if "retries" in flags and (retries := _retries(flags["retries"][0])):
+        config.retries = retries
+    return config
+
+
+def inherit(config: HealthConfig, before: HealthConfig) -> HealthConfig:
+    """*config* with what it leaves open from the image's."""
+    for name in HealthConfig.__struct_fields__:
+        if getattr(config, name) is UNSET:
+            setattr(config, name, getattr(before, name))
+    return config
+
+
+def _duration(name: str, text: str) -> int:
+    """Nanoseconds of a Go duration."""
+    if text == "0":
+        return 0
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise InvalidParameter(f'time: invalid duration "{text}"')
+    value = int(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    if 0 < value < _MILLISECOND:
+        raise InvalidParameter(f'Interval "{name}" cannot be less than 1ms')
+    return value
+
+
+def _retries(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    if value < 0:
+        raise InvalidParameter(f"--retries cannot be negative ({value})")
+    return value

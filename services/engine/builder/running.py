@@ -1,0 +1,123 @@
+"""A RUN step: a container of the image so far, its output told as it comes, its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import closing
+
+import msgspec
+
+from services.engine.builder.output import BuildFailed, Output, short
+from services.engine.containers.create import create
+from services.engine.containers.model import Entry
+from services.engine.containers.prepared import ensure_streams
+from services.engine.containers.remove import remove
+from services.engine.containers.services import Services
+from services.engine.containers.start import start
+from services.engine.containers.wait import until_exit
+from services.engine.rpc import Context
+from services.engine.scopes import shielded
+from services.protocol import fdpass
+from services.protocol.api.containers import CreateRequest, HostConfig
+from services.protocol.errors import WharfError, from_failure
+from services.protocol.release import API_VERSION
+from services.protocol.shim import Attach
+from services.protocol.verbs.builder import BuildArgs
+from services.protocol.verbs.containers import CreateArgs
+
+_HEADER = struct.Struct(">B3xI")
+_STDERR = 2
+
+
+async def _no_descriptors() -> list[int]:
+    return []
+
+
+def host_config(args: BuildArgs) -> HostConfig:
+    return HostConfig(
+        network_mode=args.network_mode or "default",
+        extra_hosts=args.extra_hosts or None,
+        memory=args.memory,
+        memory_swap=args.memory_swap,
+        cpu_shares=args.cpu_shares,
+        cpu_period=args.cpu_period,
+        cpu_quota=args.cpu_quota,
+        cpuset_cpus=args.cpuset_cpus,
+        cpuset_mems=args.cpuset_mems,
+        shm_size=args.shm_size,
+        ulimits=args.ulimits or None,
+        cgroup_parent=args.cgroup_parent,
+    )
+
+
+async def make_container(services: Services, request: CreateRequest) -> Entry:
+    """A container that belongs to the build."""
+    context = Context("", 1, _no_descriptors)
+    reply = await create(services, CreateArgs("", request, api_version=API_VERSION), context)
+    entry = services.registry.find(reply.id)
+    if entry is None:
+        raise BuildFailed(f"container {reply.id} was removed while it was built with")
+    return entry
+
+
+async def run(services: Services, entry: Entry, output: Output, command: Sequence[str]) -> None:
+    """Raises :class:`BuildFailed` for another exit code than 0. A cancelled build kills it."""
+    ours, theirs = socket.socketpair()
+    with closing(ours):
+        with closing(theirs):
+            await ensure_streams(services, entry)
+            path = services.exec_root.shim_socket(entry.id)
+            await asyncio.to_thread(_hand_over, path, theirs.fileno())
+        ours.setblocking(False)
+        try:
+            await start(services, entry)
+            await _tell(ours, output)
+            await until_exit(services, entry)
+        except asyncio.CancelledError:
+            await shielded(remove(services, entry, force=True, volumes=True))
+            raise
+    code = entry.state.exit_code
+    if code:
+        raise BuildFailed(f"The command '{' '.join(command)}' returned a non-zero code: {code}", code)
+
+
+def _hand_over(path: os.PathLike[str], fd: int) -> None:
+    attach = Attach(stdout=True, stderr=True)
+    with fdpass.connect(str(path)) as connection:
+        fdpass.send(connection, fdpass.HandoverEnvelope(payload=msgspec.msgpack.encode(attach)), [fd])
+        acknowledgement, passed = fdpass.receive(connection, fdpass.HandoverAck)
+    for one in passed:
+        os.close(one)
+    if acknowledgement.failure is not None:
+        raise from_failure(acknowledgement.failure)
+
+
+async def _tell(ours: socket.socket, output: Output) -> None:
+    """Frames of the shim (8-byte header) until it closes the connection."""
+    loop = asyncio.get_running_loop()
+    decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in (1, _STDERR)}
+    data = b""
+    while chunk := await loop.sock_recv(ours, 1 << 16):
+        data += chunk
+        while len(data) >= _HEADER.size:
+            kind, size = _HEADER.unpack_from(data)
+            if len(data) < _HEADER.size + size:
+                break
+            text = decoders[kind].decode(data[_HEADER.size : _HEADER.size + size])
+            data = data[_HEADER.size + size :]
+            await (output.error(text) if kind == _STDERR else output.say(text))
+
+
+async def drop(services: Services, entry: Entry, output: Output) -> None:
+    """Remove a step's container, and say so."""
+    try:
+        await remove(services, entry, force=True, volumes=True)
+    except WharfError as error:
+        await output.say(f"Error removing intermediate container {short(entry.id)}: {error}\n")
+        return
+    await output.say(f" ---> Removed intermediate container {short(entry.id)}\n")

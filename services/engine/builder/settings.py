@@ -1,0 +1,155 @@
+"""Instructions that only change the configuration. Each returns the step's words for the history."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+
+from services.engine.builder.dockerfile.healthcheck import healthcheck as parse_healthcheck
+from services.engine.builder.dockerfile.healthcheck import inherit
+from services.engine.builder.dockerfile.instructions import Instruction
+from services.engine.builder.stage import StageState
+from services.engine.containers.signals import parse as parse_signal
+from services.protocol.api.containers import HealthConfig
+from services.protocol.errors import InvalidParameter
+
+#: Expands a word with the variables of the step.
+Expand = Callable[[str], str]
+
+_PORTS = re.compile(r"^(\d+)(?:-(\d+))?$")
+
+
+def env(state: StageState, step: Instruction, expand: Expand) -> str:
+    pairs = _pairs(step, expand)
+    values = list(state.config.env or [])
+    for name, value in pairs:
+        item = f"{name}={value}"
+        for index, existing in enumerate(values):
+            if existing.partition("=")[0] == name:
+                values[index] = item
+                break
+        else:
+            values.append(item)
+    state.config.env = values
+    return "ENV " + " ".join(f"{name}={value}" for name, value in pairs)
+
+
+def label(state: StageState, step: Instruction, expand: Expand) -> str:
+    pairs = _pairs(step, expand)
+    state.config.labels = {**(state.config.labels or {}), **dict(pairs)}
+    return "LABEL " + " ".join(f"{name}={value}" for name, value in pairs)
+
+
+def _pairs(step: Instruction, expand: Expand) -> list[tuple[str, str]]:
+    words = [expand(word) for word in step.args]
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def maintainer(state: StageState, step: Instruction, expand: Expand) -> str:
+    state.author = step.args[0]
+    return f"MAINTAINER {step.args[0]}"
+
+
+def expose(state: StageState, step: Instruction, expand: Expand) -> str:
+    words = [part for word in step.args for part in expand(word).split()]
+    ports = dict(state.config.exposed_ports) if isinstance(state.config.exposed_ports, dict) else {}
+    for word in words:
+        number, _, protocol = word.partition("/")
+        protocol = protocol.lower() or "tcp"
+        if protocol not in ("tcp", "udp", "sctp"):
+            raise InvalidParameter(f"invalid proto: {protocol}")
+        match = _PORTS.match(number)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if low > high or high > 65535:
+            raise InvalidParameter(f"invalid containerPort: {number}")
+        ports.update({f"{port}/{protocol}": {} for port in range(low, high + 1)})
+    state.config.exposed_ports = ports
+    return "EXPOSE " + " ".join(words)
+
+
+def user(state: StageState, step: Instruction, expand: Expand) -> str:
+    state.config.user = expand(step.args[0])
+    return f"USER {state.config.user}"
+
+
+def workdir(state: StageState, step: Instruction, expand: Expand) -> str:
+    path = expand(step.args[0])
+    if not path:
+        raise InvalidParameter("cannot normalize nothing")
+    state.config.working_dir = posixpath.normpath(posixpath.join("/", state.config.working_dir, path))
+    return f"WORKDIR {state.config.working_dir}"
+
+
+def volume(state: StageState, step: Instruction, expand: Expand) -> str:
+    paths = [expand(word).strip() for word in step.args]
+    if not all(paths):
+        raise InvalidParameter("VOLUME specified can not be an empty string")
+    state.config.volumes = {**(state.config.volumes or {}), **{path: {} for path in paths}}
+    return f"VOLUME [{' '.join(paths)}]"
+
+
+def stopsignal(state: StageState, step: Instruction, expand: Expand) -> str:
+    name = expand(step.args[0])
+    parse_signal(name)
+    state.config.stop_signal = name
+    return f"STOPSIGNAL {name}"
+
+
+def cmd(state: StageState, step: Instruction, expand: Expand) -> str:
+    state.config.cmd = command_of(state, step)
+    state.cmd_set = True
+    return f"CMD {quoted(state.config.cmd)}"
+
+
+def entrypoint(state: StageState, step: Instruction, expand: Expand) -> str:
+    command = command_of(state, step)
+    state.config.entrypoint = command or None
+    if not state.cmd_set:
+        state.config.cmd = None
+    return f"ENTRYPOINT {quoted(command)}"
+
+
+def shell(state: StageState, step: Instruction, expand: Expand) -> str:
+    state.config.shell = list(step.args)
+    return f"SHELL [{' '.join(step.args)}]"
+
+
+def onbuild(state: StageState, step: Instruction, expand: Expand) -> str:
+    existing = state.config.on_build if isinstance(state.config.on_build, list) else []
+    state.config.on_build = [*existing, step.args[0]]
+    return f"ONBUILD {step.args[0]}"
+
+
+def healthcheck(state: StageState, step: Instruction, expand: Expand) -> str:
+    config = parse_healthcheck(step.args, step.flags, is_json=step.is_json)
+    before = state.config.healthcheck
+    state.config.healthcheck = inherit(config, before) if isinstance(before, HealthConfig) else config
+    return step.node.original
+
+
+def command_of(state: StageState, step: Instruction) -> list[str]:
+    """The command of RUN, CMD or ENTRYPOINT: exec form as written, shell form behind the shell."""
+    return list(step.args) if step.is_json else [*state.shell(), *step.args]
+
+
+def quoted(words: list[str]) -> str:
+    """Go's ``%q`` of a list of strings."""
+    escaped = (word.replace("\\", "\\\\").replace('"', '\\"') for word in words)
+    return "[" + " ".join(f'"{word}"' for word in escaped) + "]"
+
+
+SETTINGS: dict[str, Callable[[StageState, Instruction, Expand], str]] = {
+    "cmd": cmd,
+    "entrypoint": entrypoint,
+    "env": env,
+    "expose": expose,
+    "healthcheck": healthcheck,
+    "label": label,
+    "maintainer": maintainer,
+    "onbuild": onbuild,
+    "shell": shell,
+    "stopsignal": stopsignal,
+    "user": user,
+    "volume": volume,
+}

@@ -1,0 +1,269 @@
+"""One step of a stage: from the cache, or executed; either way the stage has a new image."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reexec.archive.rootfs import RootSpec
+from services.engine.builder import copying, running, settings
+from services.engine.builder.arguments import PREDEFINED, Arguments
+from services.engine.builder.cache import BuildCache
+from services.engine.builder.dockerfile.instructions import Instruction
+from services.engine.builder.dockerfile.words import expand
+from services.engine.builder.output import BuildFailed, Output, short
+from services.engine.builder.stage import StageState
+from services.engine.containers.ids import new_id
+from services.engine.containers.services import Services
+from services.engine.helpers import Helpers
+from services.engine.images import ImageManager
+from services.engine.layers import Layer, LayerManager
+from services.protocol.api.containers import Config, CreateRequest
+from services.protocol.errors import NotFound
+from services.protocol.verbs.builder import BuildArgs
+
+_BUILDKIT_ONLY = (
+    "the --{flag} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to "
+    "build images with BuildKit enabled"
+)
+
+
+@dataclass
+class Tools:
+    """What every step works with."""
+
+    services: Services
+    images: ImageManager
+    layers: LayerManager
+    helpers: Helpers
+    cache: BuildCache
+    args: BuildArgs
+    output: Output
+    arguments: Arguments
+    escape: str
+    #: None when the build has no context.
+    context: Path
+    #: Finished stages: by index and by name, the image each came to.
+    stages: dict[str, StageState]
+    stage_index: int = 0
+
+
+async def execute(tools: Tools, state: StageState, step: Instruction) -> None:
+    """Raises :class:`BuildFailed` and the engine's own errors."""
+    if step.name == "arg":
+        await _arg(tools, state, step)
+    elif step.name == "run":
+        await _run(tools, state, step)
+    elif step.name in ("copy", "add"):
+        await _copy(tools, state, step)
+    elif step.name == "workdir":
+        await _workdir(tools, state, step)
+    else:
+        before = copy.deepcopy(state.config)
+        words = settings.SETTINGS[step.name](state, step, _expander(tools, state))
+        await _nothing_done(tools, state, before, words)
+
+
+def _expander(tools: Tools, state: StageState) -> Callable[[str], str]:
+    variables = {**tools.arguments.visible(), **state.environment()}
+    return functools.partial(expand, env=variables, escape=tools.escape)
+
+
+# Steps without a layer ----------------------------------------------------------------------------
+
+
+async def _arg(tools: Tools, state: StageState, step: Instruction) -> None:
+    expander = _expander(tools, state)
+    words: list[str] = []
+    for word in step.args:
+        name, equals, default = word.partition("=")
+        value = expander(default) if equals else None
+        tools.arguments.declare(name, value)
+        words.append(f"{name}={value}" if equals else name)
+    await _nothing_done(tools, state, copy.deepcopy(state.config), "ARG " + " ".join(words))
+
+
+async def _nothing_done(tools: Tools, state: StageState, before: Config, words: str) -> None:
+    """A step that only changed the configuration: an image without a layer of its own."""
+    command = [*state.shell(), "#(nop) ", words]
+    key = tools.cache.key(before, command)
+    if await _from_cache(tools, state, key):
+        return
+    container = await _announce(tools, state, command)
+    await _commit(tools, state, key, " ".join(command), None, state.config)
+    await container()
+
+
+async def _announce(tools: Tools, state: StageState, command: list[str]) -> Callable[[], Awaitable[None]]:
+    """The words of a container that nobody will run. It is made only where it is to be kept."""
+    if tools.args.remove:
+        name = short(new_id())
+        await tools.output.say(f" ---> Running in {name}\n")
+        text = f" ---> Removed intermediate container {name}\n"
+        return functools.partial(tools.output.say, text)
+    request = _request(tools, state, command)
+    entry = await running.make_container(tools.services, request)
+    await tools.output.say(f" ---> Running in {short(entry.id)}\n")
+    return _nothing
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _from_cache(tools: Tools, state: StageState, key: str) -> bool:
+    if tools.args.no_cache or state.cache_missed or not state.image_id:
+        return False
+    image_id = tools.cache.find(state.image_id, key)
+    record = tools.images.store.by_id(image_id) if image_id else None
+    if record is None:
+        state.cache_missed = True
+        return False
+    state.record = record
+    await tools.output.say(" ---> Using cache\n")
+    return True
+
+
+async def _commit(
+    tools: Tools, state: StageState, key: str, created_by: str, layer: Layer | None, config: Config
+) -> None:
+    """The step's image becomes the stage's."""
+    parent = state.image_id
+    state.record = await tools.images.build(
+        state.record, layer, config, author=state.author, created_by=created_by
+    )
+    if parent:
+        await tools.cache.remember(parent, key, state.record.id)
+
+
+# Steps with a layer -------------------------------------------------------------------------------
+
+
+async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
+    before = copy.deepcopy(state.config)
+    words = settings.workdir(state, step, _expander(tools, state))
+    command = [*state.shell(), f"#(nop) {words}"]
+    key = tools.cache.key(before, command)
+    if await _from_cache(tools, state, key):
+        return
+    container = await _announce(tools, state, command)
+    layer_id = new_id()
+    await tools.layers.create(layer_id, state.chain_id, {})
+    try:
+        await tools.layers.make_directory(layer_id, state.config.working_dir)
+        layer = await tools.layers.commit(layer_id)
+    finally:
+        await tools.layers.remove(layer_id)
+    await _commit_layer(tools, state, key, " ".join(command), layer)
+    await container()
+
+
+async def _commit_layer(tools: Tools, state: StageState, key: str, created_by: str, layer: Layer) -> None:
+    try:
+        await _commit(tools, state, key, created_by, layer, state.config)
+    finally:
+        await tools.layers.release(layer.chain_id)
+
+
+def _refuse_flags(step: Instruction, *names: str) -> None:
+    for name in names:
+        if name in step.flags:
+            raise BuildFailed(_BUILDKIT_ONLY.format(flag=name))
+
+
+def _request(
+    tools: Tools, state: StageState, command: Sequence[str], env: Sequence[str] = ()
+) -> CreateRequest:
+    config = state.config
+    return CreateRequest(
+        image=state.image_id,
+        cmd=list(command),
+        entrypoint=[""],
+        env=[*(config.env or []), *env],
+        user=config.user,
+        working_dir=config.working_dir,
+        labels=config.labels,
+        volumes=config.volumes,
+        attach_stdout=True,
+        attach_stderr=True,
+        host_config=running.host_config(tools.args),
+    )
+
+
+async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
+    _refuse_flags(step, "mount", "network", "security")
+    command = settings.command_of(state, step)
+    own = state.environment()
+    extra = {name: value for name, value in sorted(tools.arguments.visible().items()) if name not in own}
+    told = [
+        f"{name}={value}"
+        for name, value in extra.items()
+        if name not in PREDEFINED or tools.arguments.declared(name)
+    ]
+    counted = [f"|{len(told)}", *told] if told else []
+    key = tools.cache.key(state.config, [*counted, *command])
+    if await _from_cache(tools, state, key):
+        return
+    request = _request(tools, state, command, [f"{name}={value}" for name, value in extra.items()])
+    entry = await running.make_container(tools.services, request)
+    await tools.output.say(f" ---> Running in {short(entry.id)}\n")
+    try:
+        await running.run(tools.services, entry, tools.output, command)
+        layer = await tools.layers.commit(entry.id)
+        await _commit_layer(tools, state, key, " ".join([*counted, *command]), layer)
+    except Exception:
+        if tools.args.force_remove:
+            await running.drop(tools.services, entry, tools.output)
+        raise
+    if tools.args.remove:
+        await running.drop(tools.services, entry, tools.output)
+
+
+async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
+    _refuse_flags(step, "chmod", "link", "parents", "exclude", "keep-git-dir", "checksum", "unpack")
+    expander = _expander(tools, state)
+    words = [expander(word) for word in step.args]
+    name = step.name.upper()
+    origin = expander(step.flag("from"))
+    remote = [word for word in words[:-1] if word.startswith(("http://", "https://", "git@"))]
+    if remote and step.name == "add":
+        raise BuildFailed(f"ADD of a remote source is not implemented: {remote[0]}")
+    copy_ = copying.Copy(
+        source=_source(tools, origin) if origin else RootSpec(directory=str(tools.context)),
+        sources=tuple(words[:-1]),
+        destination=copying.absolute(state.config.working_dir, words[-1]),
+        owner=expander(step.flag("chown")),
+        unpack=step.name == "add",
+        from_context=not origin,
+    )
+    found = await copying.find(tools.helpers, copy_, name)
+    flags = f"--chown={copy_.owner} " if copy_.owner else ""
+    text = f"#(nop) {name} {flags}{copying.checksum(found)} in {copy_.destination} "
+    command = [*state.shell(), text]
+    key = tools.cache.key(state.config, command)
+    if await _from_cache(tools, state, key):
+        return
+    layer = await copying.copy_into(tools.layers, tools.helpers, copy_, found, state.chain_id)
+    await _commit_layer(tools, state, key, " ".join(command), layer)
+
+
+def _source(tools: Tools, origin: str) -> RootSpec:
+    """The root file system of a stage (by name or number) or of an image."""
+    stage = tools.stages.get(origin.lower())
+    if stage is None and origin == str(tools.stage_index):
+        raise BuildFailed(f"invalid from flag value {origin}: refers to current build stage")
+    if stage is not None:
+        chain = stage.chain_id
+    else:
+        try:
+            chain = tools.images.resolve(origin).chain_id
+        except NotFound as error:
+            raise BuildFailed(
+                f"invalid from flag value {origin}: {error}; pulling images is not implemented"
+            ) from error
+    if not chain:
+        raise BuildFailed(f"invalid from flag value {origin}: it has no file system")
+    return tools.layers.image_root(chain)

@@ -1,0 +1,20 @@
+"""The verb of ``docker build``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from services.engine.builder.build import Builder
+from services.engine.rpc import Context, Router
+from services.protocol.verbs import builder as verbs
+
+
+def register(router: Router, builder: Builder) -> None:
+    """Serve the verb of this module on *router*."""
+
+    async def build(args: verbs.BuildArgs, context: Context) -> AsyncIterator[bytes]:
+        (fd,) = await context.fds()
+        async for line in builder.build(args, fd):
+            yield line
+
+    router.add_stream(verbs.BUILD, build)
