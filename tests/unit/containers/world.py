@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -92,7 +92,12 @@ class FakeVolumes:
         self.anonymous: set[str] = set()
 
     async def create(
-        self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str] | None
+        self,
+        name: str,
+        driver: str,
+        options: Mapping[str, str],
+        labels: Mapping[str, str] | None,
+        on_name: Callable[[str], None] | None = None,
     ) -> Volume:
         if driver not in ("", "local"):
             raise NotFound(
@@ -101,6 +106,8 @@ class FakeVolumes:
         if not name:
             name = f"anonymous{len(self.known)}"
             self.anonymous.add(name)
+            if on_name is not None:
+                on_name(name)
         path = self._root / name
         path.mkdir(exist_ok=True)
         volume = Volume(driver="local", labels=None, mountpoint=str(path), name=name, options=None)
