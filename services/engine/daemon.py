@@ -53,6 +53,9 @@ from services.protocol.settings import Settings
 
 log = logging.getLogger(__name__)
 
+#: Seconds that requests in flight have when the engine stops.
+DRAIN = 5.0
+
 
 class Daemon:
     """The managers of one engine, and the order in which they end."""
@@ -87,6 +90,8 @@ class Daemon:
             await stopping.wait()
             serving.cancel()
             await self._stop_containers()
+            # A start that is cut off would take the streams of its clients with it.
+            await self._router.drain(DRAIN)
 
     def reload(self) -> None:
         """SIGHUP: ``wharfd`` has merged daemon.json again and replaced the settings file."""

@@ -59,6 +59,8 @@ class Router:
         self._exec_root = exec_root
         self._take_fds = fds
         self._verbs: dict[str, _Run] = {}
+        #: Names of the tasks of streams.
+        self._streams: set[str] = set()
         self._running: dict[tuple[bytes, str], asyncio.Task[None]] = {}
         self._tasks = Background("rpc")
         self._context = zmq.asyncio.Context()
@@ -84,6 +86,7 @@ class Router:
                 await send(encode(item))
             return b""
 
+        self._streams.add(f"rpc:{verb.name}")
         self._register(verb.name, run)
 
     def _register(self, name: str, run: _Run) -> None:
@@ -119,6 +122,17 @@ class Router:
 
     def _forget(self, key: tuple[bytes, str], _: object) -> None:
         self._running.pop(key, None)
+
+    async def drain(self, timeout: float) -> None:
+        """Let what is being done come to its end, at most *timeout* seconds; then cancel the rest.
+
+        Streams (waits, progress) have no end to wait for. What is cancelled is answered so, and the
+        API server asks the next engine.
+        """
+        tasks = [task for task in self._running.values() if task.get_name() not in self._streams]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        await self._tasks.close()
 
     async def close(self) -> None:
         await self._tasks.close()

@@ -7,6 +7,7 @@ point of a create, start, attach, wait, exec, stop or removal. Every command end
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -82,16 +83,28 @@ class Clients:
             assert not thread.is_alive(), "a command never ended"
 
 
-@pytest.mark.parametrize("victims", [("engine",), ("containerd-shim",), ("engine", "containerd-shim")])
+BOTH = ("engine", "containerd-shim")
+
+
+@pytest.mark.parametrize(
+    ("victims", "number"),
+    [
+        (("engine",), signal.SIGKILL),
+        (("containerd-shim",), signal.SIGKILL),
+        (BOTH, signal.SIGKILL),
+        (("engine",), signal.SIGTERM),
+    ],
+    ids=["engine", "containerd-shim", "both", "upgrade of the engine"],
+)
 def test_commands_end_as_if_nothing_had_been(
-    engine: Engine, tmp_path: Path, victims: tuple[str, ...]
+    engine: Engine, tmp_path: Path, victims: tuple[str, ...], number: signal.Signals
 ) -> None:
     clients = Clients(engine, tmp_path)
     until = time.monotonic() + SECONDS
     with clients:
         while time.monotonic() < until:
             time.sleep(random.uniform(0.3, 1.5))
-            engine.kill(*victims)
+            engine.kill(*victims, number=number)
     assert not clients.wrong, "\n".join(clients.wrong)
     assert clients.rounds > 4
     engine.docker("rm", "-f", "stable")
