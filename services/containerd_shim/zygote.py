@@ -28,32 +28,12 @@ from services.containerd_shim.loop import IN, Loop, ignore_signals, set_handler,
 from services.containerd_shim.reclaim import reclaim
 from services.containerd_shim.runtime import seccomp
 from services.containerd_shim.shim import main as shim_main
-from services.containerd_shim.shim.rehearsal import rehearse
+from services.containerd_shim.shim.rehearsal import DEFAULT_CAPABILITIES, rehearse
 from services.protocol import fdpass
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import WharfError, to_failure
 from services.protocol.fdpass import HandoverEnvelope
 from services.protocol.helpers import HelperRequest
-
-#: Docker's default set, for which the default seccomp filter is compiled ahead.
-DEFAULT_CAPABILITIES = frozenset(
-    {
-        "CAP_AUDIT_WRITE",
-        "CAP_CHOWN",
-        "CAP_DAC_OVERRIDE",
-        "CAP_FOWNER",
-        "CAP_FSETID",
-        "CAP_KILL",
-        "CAP_MKNOD",
-        "CAP_NET_BIND_SERVICE",
-        "CAP_NET_RAW",
-        "CAP_SETFCAP",
-        "CAP_SETGID",
-        "CAP_SETPCAP",
-        "CAP_SETUID",
-        "CAP_SYS_CHROOT",
-    }
-)
 
 #: Signals that the zygote has handlers for, which its children get rid of first.
 _HANDLED = tuple(map(int, (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))
@@ -217,7 +197,7 @@ def main() -> None:
     preload()
     try:
         rehearse(options.scratch)
-    except OSError as error:  # shims are larger without it, and work
+    except (OSError, WharfError) as error:  # shims are larger without it, and work
         print(f"no rehearsal: {error}", file=sys.stderr)
     loop = Loop()
     Zygote(loop, socket.socket(fileno=options.service_fd), socket.socket(fileno=options.listen_fd))

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
+
+import msgspec
 
 from services.containerd_shim.logdrivers.base import STDERR, STDOUT
 from services.containerd_shim.logdrivers.sink import open_sink
 from services.containerd_shim.loop import Loop
-from services.containerd_shim.runtime.container import Started, Stdio
+from services.containerd_shim.runtime import cgroups, planning
+from services.containerd_shim.runtime.container import Container, Started, Stdio
+from services.containerd_shim.shim.maker import load_spec
 from services.containerd_shim.shim.server import Server
 from services.containerd_shim.shim.task import Task
-from services.protocol import fdpass
+from services.protocol import fdpass, oci
 from services.protocol import task_pb2 as pb
 from services.protocol.shim import Subscribe, TaskCall
 
@@ -23,14 +28,37 @@ from services.protocol.shim import Subscribe, TaskCall
 ROUNDS = 10
 _ID = "rehearsal"
 
+#: Docker's default set, for which the default seccomp filter is compiled ahead.
+DEFAULT_CAPABILITIES = frozenset(
+    {
+        "CAP_AUDIT_WRITE",
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_NET_RAW",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    }
+)
+
 
 def rehearse(directory: str) -> None:
     """Play it in *directory*, which is made and removed here."""
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory, 0o700)
     try:
+        with open(directory + "/config.json", "wb") as file:
+            file.write(msgspec.json.encode(_document()))
         for _ in range(ROUNDS):
             _play(directory)
+            _plan(Path(directory))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -60,6 +88,45 @@ def _play(directory: str) -> None:
             sink.close()
         server.finish(loop.stop)
     loop.abandon()
+
+
+def _plan(bundle: Path) -> None:
+    """What precedes the making of a container, which makes nothing."""
+    container = Container(_ID, bundle, load_spec(bundle))
+    plan = planning.init_plan(
+        container, cgroups.manager(f"/wharfd/{_ID}", _ID), Stdio(0, 1, 2), [], pb.UserRef(), None
+    )
+    plan.namespaces.close()
+
+
+def _document() -> oci.Spec:
+    """A container as most are."""
+    names = sorted(DEFAULT_CAPABILITIES)
+    options = ["nosuid", "noexec", "nodev"]
+    return oci.Spec(
+        process=oci.Process(
+            args=["true"],
+            env=["PATH=/bin"],
+            capabilities=oci.Capabilities(bounding=names, effective=names, permitted=names),
+        ),
+        root=oci.Root(path="rootfs"),
+        hostname=_ID,
+        mounts=[
+            oci.Mount(destination="/proc", type="proc", source="proc", options=options),
+            oci.Mount(destination="/dev", type="tmpfs", source="tmpfs", options=["nosuid", "mode=755"]),
+            oci.Mount(
+                destination="/etc/hosts", type="bind", source="/etc/hosts", options=["rbind", "rprivate"]
+            ),
+        ],
+        linux=oci.Linux(
+            cgroups_path=f"/wharfd/{_ID}",
+            namespaces=[oci.Namespace(type=kind) for kind in ("pid", "mount", "uts", "ipc", "network")],
+            seccomp=oci.Seccomp(default_action="default"),
+            resources=oci.Resources(devices=[oci.DeviceCgroup(allow=False)]),
+            masked_paths=["/proc/kcore"],
+            readonly_paths=["/proc/sys"],
+        ),
+    )
 
 
 def _calls() -> list[tuple[str, pb.StateRequest | pb.ConnectRequest]]:
