@@ -76,12 +76,16 @@ class ShimLink:
                     self._synchronised.set_result(None)
             else:
                 self._on_event(envelope)
-        elif (future := self._calls.get(message.seq)) is not None and not future.done():
-            if message.failure is not None:
-                future.set_exception(from_failure(message.failure))
-            else:
-                self.deleted = self.deleted or message.seq == self._final
-                future.set_result(message.response)
+            return
+        if message.seq == self._final and message.failure is None:
+            self.deleted = True  # also when the engine that asked is gone
+        future = self._calls.get(message.seq)
+        if future is None or future.done():
+            return
+        if message.failure is not None:
+            future.set_exception(from_failure(message.failure))
+        else:
+            future.set_result(message.response)
 
     def _lost(self) -> None:
         self._on_lost(self)
