@@ -194,12 +194,22 @@ def _port_range(name: str, value: str) -> list[str]:
     ports, _, protocol = value.partition("/")
     first, dash, last = ports.partition("-")
     known = (protocol or "tcp").lower()
-    if not first.isdigit() or (dash and not last.isdigit()) or known not in _PROTOCOLS:
-        raise InvalidParameter(f"error while looking up for {name} {value}: invalid port range")
-    low, high = int(first), int(last) if dash else int(first)
-    if not 0 <= low <= high <= 65535:
-        raise InvalidParameter(f"error while looking up for {name} {value}: invalid port range")
-    return [f"{number}/{known}" for number in range(low, high + 1)]
+    problem = ""
+    if not _is_port(first):
+        problem = f"invalid start port '{first}': invalid syntax"
+    elif dash and not _is_port(last):
+        problem = f"invalid end port '{last}': invalid syntax"
+    elif dash and int(last) < int(first):
+        problem = f"invalid port range: {ports}"
+    elif known not in _PROTOCOLS:
+        problem = f"invalid protocol: {protocol}"
+    if problem:
+        raise InvalidParameter(f"error while looking up for {name} {value}: {problem}")
+    return [f"{number}/{known}" for number in range(int(first), int(last if dash else first) + 1)]
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= 65535
 
 
 def _published(entry: Entry) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 
@@ -16,15 +15,13 @@ from services.protocol.verbs import Filters
 
 log = logging.getLogger(__name__)
 
-_running = asyncio.Lock()
-
 
 async def prune(services: Services, args: Filters) -> PruneReply:
     """Remove every container that does not run; volumes stay. One prune at a time (``Conflict``)."""
     tests = compile_prune(args.filters, time.time())
-    if _running.locked():
+    if services.pruning.locked():
         raise Conflict("a prune operation is already running")
-    async with _running:
+    async with services.pruning:
         reply = PruneReply()
         for entry in services.registry:
             if entry.state.status in ACTIVE or not all(test(entry) for test in tests):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Services:
     shims: Shims
     background: Background
     execs: ExecTable = field(init=False)
+    #: Held by the one prune that may run.
+    pruning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.execs = ExecTable(self.exec_root)
