@@ -6,7 +6,7 @@ import msgspec
 
 from services.engine.containers.links import shown_links
 from services.engine.containers.model import ContainerState, Entry, Status
-from services.engine.containers.modes import is_user_defined_network, joined_container
+from services.engine.containers.modes import joined_container
 from services.engine.containers.mounts import ETC_FILES
 from services.engine.containers.services import Services
 from services.engine.containers.show import mount_points, networks
@@ -92,9 +92,10 @@ def _etc_paths(services: Services, entry: Entry) -> dict[str, str]:
 
 
 def _host_config(services: Services, entry: Entry) -> api.HostConfig:
-    """Legacy links under the names that the containers have now."""
+    """Legacy links under the names that the containers have now; those of a user-defined network
+    are its endpoint's."""
     host = entry.definition.host_config
-    if not host.links or is_user_defined_network(host.network_mode):
+    if not host.links:
         return host
     links = shown_links(services.registry, entry)
     return msgspec.structs.replace(host, links=links)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from services.engine.containers.inspect import inspect
 from services.engine.containers.links import link_hosts, link_names, parse_link, remove_link
 from services.engine.containers.model import ContainerState, Entry, Status
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import InvalidParameter, NotFound, SystemError_
+from services.protocol.verbs.containers import InspectArgs
 from tests.unit.containers.world import World, run
 
 
@@ -62,3 +64,9 @@ def test_parse() -> None:
     assert parse_link("/db:/app/store") == ("/db", "store")
     with pytest.raises(InvalidParameter, match="bad format for links: a:b:c"):
         parse_link("a:b:c")
+
+
+def test_links_of_a_user_defined_network_are_the_endpoints(world: World) -> None:
+    run(world.made({"HostConfig": {"NetworkMode": "n1", "Links": ["later:x"]}}, "app"))
+    document = run(inspect(world.services, InspectArgs("app")))
+    assert document.host_config.links is None
