@@ -45,10 +45,12 @@ def test_supervisorctl(engine: Engine) -> None:
     command = [
         Path(sys.executable).parent / "supervisorctl", "-c", engine.exec_root / "supervisor.conf", "status",
     ]  # fmt: skip
-    out = subprocess.run(command, capture_output=True, text=True).stdout
-    assert {line.split()[0]: line.split()[1] for line in out.splitlines()} == dict.fromkeys(
-        SERVICES, "RUNNING"
-    )
+
+    def states() -> dict[str, str]:
+        out = subprocess.run(command, capture_output=True, text=True).stdout
+        return {line.split()[0]: line.split()[1] for line in out.splitlines()}
+
+    wait_until(lambda: states() == dict.fromkeys(SERVICES, "RUNNING"), "all services run")
 
 
 def test_a_second_daemon_on_the_same_roots_is_refused(engine: Engine) -> None:

@@ -235,7 +235,6 @@ def test_broken_requests_are_answered_in_plain_text(client: Client, request_text
 def test_swarm_is_not_there(client: Client) -> None:
     status, text = message(client, "GET", "/services")
     assert status == 503 and text.startswith("This node is not a swarm manager.")
-    assert message(client, "POST", "/build") == (501, "docker build is not supported")
 
 
 def test_filters_are_checked(client: Client, engine: FakeEngine) -> None:
