@@ -13,6 +13,12 @@ PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
             tini:/usr/bin/tini-static iproute2:/sbin/ip
 REPLAY_PACKAGES := jq:/usr/bin/jq curl:/usr/bin/curl gcc:/usr/bin/cc libc6-dev:/usr/include/stdlib.h
 
+# What the daemon imports: imported once by `make venv`, so that no start compiles it.
+# The API server first: the others go without TLS.
+SERVICES := import services.apiserver.main, services.apiserver.server, services.apiserver.worker, uvicorn.lifespan.off, \
+            uvicorn.protocols.http.h11_impl, gunicorn.workers.base, services.engine.launch.main, \
+            services.engine.main, services.containerd_shim.main, services.containerd_shim.zygote
+
 .PHONY: help venv packages run stop test lint unit integration e2e replay bench lock clean
 
 help:
@@ -29,6 +35,7 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml | packages
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(PYTHON) -m reexec --install $(BIN)
+	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/$(VENV)/pycache $(PYTHON) -OO -c "$(SERVICES)"
 	touch $@
 
 #: make run           start wharfd on unix:///run/wharfd/docker.sock and run a container

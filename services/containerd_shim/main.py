@@ -6,6 +6,8 @@ service and the zygote, and no shim.
 
 from __future__ import annotations
 
+import services.without_tls  # isort: skip  # noqa: F401 - before asyncio
+
 import argparse
 import asyncio
 import logging

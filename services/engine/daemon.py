@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from services.engine import supervision
 from services.engine.builder import verbs as builder_verbs
 from services.engine.builder.build import Builder
 from services.engine.builder.cache import SCHEMA as BUILDS
@@ -106,6 +105,9 @@ class Daemon:
 
     async def _stop_containers(self) -> None:
         services = self._services
+        # Imported here: its HTTP client takes 1 MB, and is needed once, at the end.
+        from services.engine import supervision
+
         ending = await asyncio.to_thread(supervision.daemon_is_stopping)
         if not ending:
             log.info("stopping; the containers live on")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import services.without_tls  # isort: skip  # noqa: F401 - before supervisor
+
 import contextlib
 import os
 import resource
