@@ -46,6 +46,11 @@ class Context:
         #: Awaits the descriptors sent under the request's ticket; the caller owns and closes them.
         self.fds = fds
 
+    @property
+    def repeated(self) -> bool:
+        """The engine went away over it once: what it asks for may have been done."""
+        return self.attempt > 1
+
 
 Handler = Callable[[A, Context], Awaitable[R]]
 StreamHandler = Callable[[A, Context], AsyncIterator[R]]

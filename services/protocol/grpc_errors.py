@@ -23,6 +23,10 @@ from services.protocol.errors import (
 
 _KIND = "wharfd-kind"
 _EXIT_CODE = "wharfd-exit-code"
+#: Octets of a text on the wire. gRPC drops a call whose trailers come to more than 8 KiB, and the
+#: caller would take the error for a broken connection.
+_LIMIT = 6144
+_CUT = "... (cut)"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -32,7 +36,19 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, tuple[tuple[s
     trailers = [(_KIND, failure.kind.value)]
     if failure.exit_code is not None:
         trailers.append((_EXIT_CODE, str(failure.exit_code)))
-    return _CODES[GRPC_CODES[failure.kind]], failure.message, tuple(trailers)
+    return _CODES[GRPC_CODES[failure.kind]], _bounded(failure.message), tuple(trailers)
+
+
+def _bounded(message: str) -> str:
+    """*message*, or as much of its beginning as the trailers hold: it may name a command of any length."""
+    size = 0
+    for index, character in enumerate(message):
+        # gRPC percent-encodes what is not printable ASCII: three octets for one.
+        octets = character.encode(errors="replace")
+        size += sum(1 if 0x20 <= octet <= 0x7E and octet != 0x25 else 3 for octet in octets)
+        if size > _LIMIT:
+            return message[:index] + _CUT
+    return message
 
 
 def is_lost(error: grpc.aio.AioRpcError) -> bool:

@@ -8,17 +8,35 @@ from services.engine.containers.model import Entry, Status
 from services.engine.containers.names import check_name
 from services.engine.containers.services import Services
 from services.engine.scopes import Undo
-from services.protocol.errors import Conflict, InvalidParameter
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, WharfError
 from services.protocol.verbs.containers import RenameArgs
 
 
-async def rename(services: Services, args: RenameArgs) -> None:
-    """Raises ``NotFound``, ``InvalidParameter`` and ``Conflict`` with Docker's texts."""
+async def rename(services: Services, args: RenameArgs, *, repeated: bool = False) -> None:
+    """Raises ``NotFound``, ``InvalidParameter`` and ``Conflict`` with Docker's texts.
+
+    A *repeated* request is done when the container has the name: under its old one it is not found.
+    """
     if not args.ref or not args.name:
         raise InvalidParameter("Neither old nor new names may be empty")
+    new = args.name.removeprefix("/")
+    if repeated and _has(services, args.ref, new):
+        return
     entry = services.registry.get(args.ref)
     async with entry.runtime.lock:
-        await _rename(services, entry, args.name.removeprefix("/"))
+        await _rename(services, entry, new)
+
+
+def _has(services: Services, ref: str, name: str) -> bool:
+    """Whether the container that was renamed by *ref*, an id or a name that is free now, is called *name*."""
+    try:
+        owner = services.registry.get(name)
+    except WharfError:
+        return False
+    try:
+        return owner.definition.name == name and services.registry.get(ref) is owner
+    except NotFound:
+        return True
 
 
 async def _rename(services: Services, entry: Entry, new: str) -> None:

@@ -129,6 +129,7 @@ async def _stopped(services: Services, entry: Entry, task: pb.StateResponse) -> 
 async def _unstarted(services: Services, entry: Entry, task: pb.StateResponse) -> None:
     if transitions.has_task(entry.state):
         await _lost(services, entry)
+    await _without_sandbox(services, entry)
     if task.status == pb.CREATED:
         services.background.spawn(_delete_later(services, entry), name=f"cut short {entry.id[:12]}")
 
@@ -143,6 +144,14 @@ async def _delete_later(services: Services, entry: Entry) -> None:
 async def _without_task(services: Services, entry: Entry) -> None:
     if transitions.has_task(entry.state):
         await _lost(services, entry)
+    await _without_sandbox(services, entry)
+
+
+async def _without_sandbox(services: Services, entry: Entry) -> None:
+    """A start records the addresses and ports before the run; cut short, the run never had them."""
+    if entry.state.sandbox_id:
+        entry.state = transitions.without_network(entry.state)
+        await services.registry.save_state(entry)
 
 
 async def _lost(services: Services, entry: Entry) -> None:

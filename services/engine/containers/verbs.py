@@ -31,8 +31,8 @@ def register(router: Router, services: Services) -> None:
     async def on_list(args: verbs.ListArgs, _: Context) -> list[api.Summary]:
         return await list_containers(services, args)
 
-    async def on_rename(args: verbs.RenameArgs, _: Context) -> Nothing:
-        await rename(services, args)
+    async def on_rename(args: verbs.RenameArgs, context: Context) -> Nothing:
+        await rename(services, args, repeated=context.repeated)
         return Nothing()
 
     async def on_update(args: verbs.UpdateArgs, _: Context) -> api.WarningsReply:

@@ -41,6 +41,14 @@ _TO_HOST = "cannot connect container to host network - container must be created
 _FROM_HOST = "cannot disconnect container from host network - container was created in host network mode"
 
 
+class AlreadyConnected(Forbidden):
+    """The container is in the network."""
+
+
+class NotConnected(SystemError_):
+    """The container is not in the network."""
+
+
 class Connector:
     """Works under the container's own lock, as its start and stop do."""
 
@@ -82,7 +90,9 @@ class Connector:
             return
         sandbox = self._sandbox(container)
         if sandbox.endpoint(network.id) is not None:
-            raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+            raise AlreadyConnected(
+                f"endpoint with name {container.name} already exists in network {network.name}"
+            )
         endpoint = await self._join(network, settings, sandbox, container)
         await self._tell(sandbox, container)
         self._sandboxes.announce("connect", sandbox, endpoint)
@@ -140,8 +150,8 @@ class Connector:
                 return name
         return None
 
-    def _not_connected(self, network: NetworkRecord, container: NetworkedContainer) -> SystemError_:
-        return SystemError_(f"container {container.id} is not connected to network {network.name}")
+    def _not_connected(self, network: NetworkRecord, container: NetworkedContainer) -> NotConnected:
+        return NotConnected(f"container {container.id} is not connected to network {network.name}")
 
     def _sandbox(self, container: NetworkedContainer) -> SandboxRecord:
         sandbox = self._sandboxes.by_container.get(container.id)

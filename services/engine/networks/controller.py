@@ -129,9 +129,14 @@ class NetworkController:
             raise NotFound(f"network {ref} not found")
         return listing.inspect(self._registry.find(ref), self._sandboxes.users, self._registry)
 
-    async def create(self, request: NetworkCreateRequest) -> NetworkCreateReply:
-        record = await self._manager.create(request)
+    async def create(self, request: NetworkCreateRequest, request_id: str = "") -> NetworkCreateReply:
+        record = await self._manager.create(request, request_id)
         return NetworkCreateReply(id=record.id)
+
+    def made_by(self, request_id: str) -> NetworkCreateReply | None:
+        """The answer of a create that a former engine carried out and could not give."""
+        made = (record for record in self._registry.all() if record.request_id == request_id)
+        return next((NetworkCreateReply(id=record.id) for record in made), None)
 
     async def remove(self, ref: str) -> None:
         await self._manager.remove(ref)

@@ -31,12 +31,13 @@ class Manager:
         self._events = events
         self._changing = asyncio.Lock()
 
-    async def create(self, request: NetworkCreateRequest) -> NetworkRecord:
+    async def create(self, request: NetworkCreateRequest, request_id: str = "") -> NetworkRecord:
         async with self._changing, Undo() as undo:
             requests.check_request(request, self._registry)
             driver = requests.choose_driver(request.driver, self._registry.drivers)
             record = requests.make_record(request, driver)
             record.pools = [await requests.choose_pool(request, self._registry)]
+            record.request_id = request_id
             record.owned = await self._is_new(record)
             undo.push(lambda: self._records.delete_network(record.id))
             await self._records.put_network(record)

@@ -80,6 +80,8 @@ class NetworkRecord(msgspec.Struct, kw_only=True):
     ipam_options: dict[str, str] | None = None
     interface: str = ""
     owned: bool = True
+    #: Of the request that made it: a repeated one is answered with the network it has made.
+    request_id: str = ""
 
 
 class EndpointRecord(msgspec.Struct, kw_only=True):

@@ -1,7 +1,11 @@
-"""The verbs on networks, as the API server calls them."""
+"""The verbs on networks, as the API server calls them.
+
+A request that comes again after the engine was restarted succeeds where its work is found done.
+"""
 
 from __future__ import annotations
 
+from services.engine.networks.connect import AlreadyConnected, NotConnected
 from services.engine.networks.controller import NetworkController
 from services.engine.rpc import Context, Router
 from services.protocol.api.networks import (
@@ -10,6 +14,7 @@ from services.protocol.api.networks import (
     NetworkInspect,
     NetworkPruneReply,
 )
+from services.protocol.errors import NotFound
 from services.protocol.verbs import Filters, Nothing, Ref
 from services.protocol.verbs import networks as verbs
 
@@ -23,19 +28,32 @@ def register(router: Router, controller: NetworkController) -> None:
     async def inspect(args: verbs.InspectArgs, _: Context) -> NetworkInspect:
         return controller.inspect(args.ref, args.scope)
 
-    async def create(args: NetworkCreateRequest, _: Context) -> NetworkCreateReply:
-        return await controller.create(args)
+    async def create(args: NetworkCreateRequest, context: Context) -> NetworkCreateReply:
+        made = controller.made_by(context.request_id) if context.repeated else None
+        return made or await controller.create(args, context.request_id)
 
-    async def remove(args: Ref, _: Context) -> Nothing:
-        await controller.remove(args.ref)
+    async def remove(args: Ref, context: Context) -> Nothing:
+        try:
+            await controller.remove(args.ref)
+        except NotFound:
+            if not context.repeated:
+                raise
         return Nothing()
 
-    async def connect(args: verbs.ConnectArgs, _: Context) -> Nothing:
-        await controller.connect(args.ref, args.request)
+    async def connect(args: verbs.ConnectArgs, context: Context) -> Nothing:
+        try:
+            await controller.connect(args.ref, args.request)
+        except AlreadyConnected:
+            if not context.repeated:
+                raise
         return Nothing()
 
-    async def disconnect(args: verbs.DisconnectArgs, _: Context) -> Nothing:
-        await controller.disconnect(args.ref, args.request)
+    async def disconnect(args: verbs.DisconnectArgs, context: Context) -> Nothing:
+        try:
+            await controller.disconnect(args.ref, args.request)
+        except NotConnected:
+            if not context.repeated:
+                raise
         return Nothing()
 
     async def prune(args: Filters, _: Context) -> NetworkPruneReply:

@@ -22,8 +22,9 @@ class _Handlers:
     async def create(self, args: api.VolumeCreateRequest, _: Context) -> api.Volume:
         return await self._volumes.create(args.name, args.driver, args.driver_opts or {}, args.labels)
 
-    async def remove(self, args: verbs.RemoveArgs, _: Context) -> Nothing:
-        await self._volumes.remove(args.ref, force=args.force)
+    async def remove(self, args: verbs.RemoveArgs, context: Context) -> Nothing:
+        # A request that comes again after a restart of the engine finds its work done.
+        await self._volumes.remove(args.ref, force=args.force or context.repeated)
         return Nothing()
 
     async def prune(self, args: Filters, _: Context) -> api.VolumePruneReply:

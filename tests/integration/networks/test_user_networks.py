@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from services.engine.networks.verbs import register
+from services.engine.rpc import Context
 from services.protocol.api.containers import PortBinding
 from services.protocol.api.networks import (
     IPAM,
@@ -17,6 +21,8 @@ from services.protocol.api.networks import (
     NetworkCreateRequest,
 )
 from services.protocol.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemError_
+from services.protocol.verbs import Ref
+from services.protocol.verbs import networks as verbs
 from tests.integration.networks.conftest import Lab, fetch
 
 
@@ -153,3 +159,43 @@ def test_events_of_a_network(lab: Lab) -> None:
     member = {"container": box.id, "name": "n1", "type": "bridge"}
     plain = {"name": "n1", "type": "bridge"}
     assert found == [("create", plain), ("connect", member), ("disconnect", member), ("destroy", plain)]
+
+
+class Verbs:
+    """A router that keeps the handlers, to call them by hand."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+
+    def add(self, verb: Any, handler: Any) -> None:
+        self.handlers[verb.name] = handler
+
+
+def test_a_request_that_comes_again_finds_its_work_done(lab: Lab) -> None:
+    router = Verbs()
+    register(cast("Any", router), lab.controller)
+    lab.box("web")
+
+    def call(verb: Any, args: object, attempt: int, request_id: str = "r") -> Any:
+        context = Context(request_id, attempt, lambda: asyncio.sleep(0, []))
+        return lab.run(router.handlers[verb.name](args, context))
+
+    wanted = NetworkCreateRequest(name="again")
+    made = call(verbs.CREATE, wanted, 1).id
+    assert call(verbs.CREATE, wanted, 2).id == made
+    with pytest.raises(Conflict):
+        call(verbs.CREATE, wanted, 2, "another request")
+    steps = [
+        (verbs.CONNECT, verbs.ConnectArgs(ref=made, request=ConnectRequest(container="web")), Forbidden),
+        (
+            verbs.DISCONNECT,
+            verbs.DisconnectArgs(ref=made, request=DisconnectRequest(container="web")),
+            SystemError_,
+        ),
+        (verbs.REMOVE, Ref(ref=made), NotFound),
+    ]
+    for verb, args, error in steps:
+        call(verb, args, 1)
+        call(verb, args, 2)
+        with pytest.raises(error):
+            call(verb, args, 1)

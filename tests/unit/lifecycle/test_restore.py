@@ -11,6 +11,7 @@ import pytest
 from services.engine.containers import remove, start, transitions
 from services.engine.containers.lifecycle_verbs import Handlers
 from services.engine.containers.model import ContainerMount, MountKind, Status
+from services.engine.containers.rename import rename
 from services.engine.containers.restore import restore
 from services.engine.rpc import Context
 from services.protocol import oci
@@ -18,6 +19,7 @@ from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import RestartPolicy
 from services.protocol.errors import NotFound
 from services.protocol.verbs import Ref
+from services.protocol.verbs.containers import RenameArgs
 from tests.unit.lifecycle.fakes import World, eventually, run
 
 
@@ -95,6 +97,40 @@ def test_a_start_that_was_not_recorded(tmp_path: Path) -> None:
     (tmp_path / "engine.db").unlink()
     (tmp_path / "containers").rename(tmp_path / "old")
     run(test(False))
+
+
+def test_a_start_that_was_cut_short_leaves_no_addresses(tmp_path: Path) -> None:
+    async def test(task: bool) -> None:
+        world = World(tmp_path)
+        entry = await world.container(f"c{task:d}")
+        if task:
+            await world.shims.start_shim(pb.StartShimRequest(id=entry.id))
+        entry.state = transitions.replace(entry.state, sandbox_id="s", ports={"80/tcp": []})
+        await world.services.registry.save(entry)
+        world = await world.reborn()
+        await restore(world.services)
+        state = world.entry(f"c{task:d}").state
+        assert (state.status, state.sandbox_id, state.ports) == (Status.CREATED, "", {})
+        await world.close()
+
+    run(test(False))
+    run(test(True))
+
+
+def test_a_rename_that_was_not_answered(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        await world.container("old")
+        request = RenameArgs(ref="old", name="new")
+        await rename(world.services, request)
+        world = await world.reborn()
+        with pytest.raises(NotFound):
+            await rename(world.services, request)
+        await rename(world.services, request, repeated=True)
+        assert world.entry("new").definition.name == "new"
+        await world.close()
+
+    run(test())
 
 
 def test_a_repeated_start_does_not_run_it_twice(tmp_path: Path) -> None:
