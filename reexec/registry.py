@@ -23,10 +23,12 @@ Main = Callable[[Call], int | bytes | None]
 HELPERS: dict[str, str] = {
     "docker-applylayer": "reexec.helpers.applylayer",
     "docker-buildcopy": "reexec.helpers.buildcopy",
+    "docker-buildfind": "reexec.helpers.buildfind",
     "docker-changes": "reexec.helpers.changes",
     "docker-copytree": "reexec.helpers.copytree",
     "docker-copyup": "reexec.helpers.copyup",
     "docker-difference": "reexec.helpers.difference",
+    "docker-download": "reexec.helpers.download",
     "docker-init": "reexec.helpers.init",
     "docker-initlayer": "reexec.helpers.initlayer",
     "docker-load": "reexec.helpers.load",

@@ -40,12 +40,14 @@ class Whiteouts(enum.StrEnum):
 @dataclass
 class Options:
     """``owner`` (uid, gid) replaces the recorded owners. ``no_overwrite_dir_non_dir`` refuses to
-    replace a directory by something else or the other way round (``docker cp``)."""
+    replace a directory by something else or the other way round (``docker cp``). Without ``devices``
+    an archive that has some is refused."""
 
     whiteouts: Whiteouts = Whiteouts.LITERAL
     owner: tuple[int, int] | None = None
     no_overwrite_dir_non_dir: bool = False
     copy_mode: bool = True
+    devices: bool = True
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Extractor:
     options: Options = field(default_factory=Options)
     #: Told where in the archive the content of a file is: (offset, size, path).
     content: Callable[[int, int, str], None] | None = None
+    #: (user, group) as the archive names them.
+    owner_names: set[tuple[str, str]] = field(default_factory=set)
     _directory_times: list[tuple[str, int, int]] = field(default_factory=list)
     #: Paths made by this archive, which an opaque mark of the same archive does not delete -> bytes.
     _made: dict[str, int] = field(default_factory=dict)
@@ -63,9 +67,12 @@ class Extractor:
         """The archive of *source* below *directory*, an absolute path in the root."""
         for info, reader in members(source):
             name = self._clean(info.name)
+            self.owner_names.add((info.uname, info.gname))
             path = os.path.join(directory, name) if name else directory
             if self.options.whiteouts is not Whiteouts.LITERAL and self._whiteout(name, path):
                 continue
+            if not name and self.options.whiteouts is Whiteouts.LITERAL and info.isdir():
+                continue  # what the tree is put into stays as it is
             if name:
                 self._parents(os.path.dirname(path), directory)
             self._entry(info, reader, path, directory)
@@ -158,6 +165,8 @@ class Extractor:
             os.link(os.path.join(directory, self._clean(info.linkname)), path, follow_symlinks=False)
             return
         elif info.ischr() or info.isblk():
+            if not self.options.devices:
+                raise InvalidParameter(f'invalid archive: "{info.name}" is a device')
             kind = stat.S_IFCHR if info.ischr() else stat.S_IFBLK
             os.mknod(path, kind | mode, os.makedev(info.devmajor, info.devminor))
         elif info.isfifo():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import os
 from collections.abc import Callable
@@ -161,6 +162,39 @@ _MAGIC: tuple[tuple[bytes, Callable[[_Ahead], Source]], ...] = (
 )
 
 
+#: Bytes of a compressed stream that are enough for its first header, nearly always.
+_HEAD_BLOCK = 16 << 10
+
+
+def _gzip_head() -> Callable[[bytes], bytes]:
+    import zlib
+
+    return zlib.decompressobj(wbits=31).decompress
+
+
+def _bzip2_head() -> Callable[[bytes], bytes]:
+    import bz2
+
+    return bz2.BZ2Decompressor().decompress
+
+
+def _xz_head() -> Callable[[bytes], bytes]:
+    import lzma
+
+    return lzma.LZMADecompressor().decompress
+
+
+def _zstd_head() -> Callable[[bytes], bytes]:
+    import zstandard
+
+    return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj().decompress
+
+
+_HEADS: tuple[tuple[bytes, Callable[[], Callable[[bytes], bytes]]], ...] = tuple(
+    zip((magic for magic, _ in _MAGIC), (_gzip_head, _bzip2_head, _xz_head, _zstd_head), strict=True)
+)
+
+
 class _Checked:
     """A decompressor whose library's exceptions become the taxonomy's."""
 
@@ -180,6 +214,28 @@ class _Checked:
             raise SystemError_(f"archive is not readable: {error}") from error
         except Exception as error:
             raise SystemError_(f"archive is not readable: {error}") from error
+
+
+def head_of(source: Source, size: int) -> bytes:
+    """The first *size* bytes of *source* decompressed, fewer where it ends, is cut off or broken."""
+    data = source.read(_HEAD_BLOCK)
+    decompress = next((make() for magic, make in _HEADS if data.startswith(magic)), None)
+    if decompress is None:
+        return data[:size]
+    head = b""
+    try:
+        while data and len(head) < size:
+            head += decompress(data)
+            data = source.read(_HEAD_BLOCK)
+    except Exception:
+        return head[:size]  # each library has errors of its own; what came so far is good
+    return head[:size]
+
+
+def import_decompressors() -> None:
+    """For a process that is about to be confined: in another root the libraries cannot be found."""
+    for name in ("bz2", "isal.igzip", "lzma", "zlib", "zstandard"):
+        importlib.import_module(name)
 
 
 def decompressed(source: Source) -> Source:

@@ -58,22 +58,42 @@ class Data:
             raise _failure(error) from error
 
 
+class _Counted:
+    """Counts what is read from *source*."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.size = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size)
+        self.size += len(data)
+        return data
+
+
 def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, Data | None]]:
     """Headers of a tar stream in order, each with the reader of its data (regular files only).
 
     The data must be read before the next header is asked for. Understands PAX, GNU long names and
     sparse files. Raises :class:`SystemError_` for what is not a tar archive or is cut off.
     """
+    counted = _Counted(source)
     try:
         tar = tarfile.open(  # noqa: SIM115  (a generator: the caller's loop is the scope)
-            fileobj=cast(IO[bytes], source), mode="r|", bufsize=_READ_AHEAD, tarinfo=_StrictInfo, errorlevel=2
+            fileobj=cast(IO[bytes], counted),
+            mode="r|",
+            bufsize=_READ_AHEAD,
+            tarinfo=_StrictInfo,
+            errorlevel=2,
         )
     except tarfile.ReadError as error:
         if str(error) == "empty file":
             return
         raise _failure(error) from error
     try:
-        while (info := tar.next()) is not None:
+        end = 0
+        while (info := _next(tar, counted, end)) is not None:
+            end = info.offset_data + info.size
             # TarFile keeps every header for random access; this is one pass.
             tar.members.clear()  # type: ignore[attr-defined]
             reader = tar.extractfile(info) if info.isreg() else None
@@ -82,6 +102,17 @@ def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, Data | None]]:
         raise _failure(error) from error
     except OverflowError as error:
         raise SystemError_("archive/tar: invalid tar header") from error
+
+
+def _next(tar: tarfile.TarFile, counted: _Counted, end: int) -> tarfile.TarInfo | None:
+    """The next header. *end* is where the last file's data ended: the docker command's archives may
+    stop right there, with neither padding nor end marker, and Go's reader takes them."""
+    try:
+        return tar.next()
+    except tarfile.ReadError as error:
+        if str(error) == "unexpected end of data" and end and counted.size >= end:
+            return None
+        raise
 
 
 def _failure(error: tarfile.TarError) -> SystemError_:

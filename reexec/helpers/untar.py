@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import msgspec
@@ -17,7 +18,8 @@ from services.protocol.errors import InvalidParameter, NotFound, SystemError_
 class Untar(msgspec.Struct, frozen=True):
     """``path`` is absolute inside the root and must be a directory; ``container`` is for messages.
 
-    With ``owner`` ("user[:group]", names of the root's own files or numbers) everything belongs to it.
+    Without ``devices`` an archive that has some is refused. With ``owner`` ("user[:group]", names of
+    the root's own files or numbers) everything belongs to it.
     """
 
     root: RootSpec
@@ -25,10 +27,12 @@ class Untar(msgspec.Struct, frozen=True):
     container: str = ""
     owner: str = ""
     no_overwrite_dir_non_dir: bool = False
+    devices: bool = True
 
 
 @register("docker-untar")
-def main(call: Call) -> int:
+def main(call: Call) -> bytes:
+    """The result is a digest of the owners' names in the archive, which are used for nothing else."""
     args = call.document(Untar)
     source = decompressed(FdSource(call.fds.get("stdin", 0)))
     enter(args.root)
@@ -39,10 +43,12 @@ def main(call: Call) -> int:
     if not os.path.isdir(path):
         raise SystemError_("extraction point is not a directory")
     owner = owner_of(args.owner) if args.owner else None
-    Extractor(Options(owner=owner, no_overwrite_dir_non_dir=args.no_overwrite_dir_non_dir)).extract(
-        source, path
+    options = Options(
+        owner=owner, no_overwrite_dir_non_dir=args.no_overwrite_dir_non_dir, devices=args.devices
     )
-    return 0
+    extractor = Extractor(options)
+    extractor.extract(source, path)
+    return hashlib.sha256(repr(sorted(extractor.owner_names)).encode()).hexdigest().encode()
 
 
 def owner_of(text: str) -> tuple[int, int]:

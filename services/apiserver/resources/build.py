@@ -55,7 +55,7 @@ def build_args(query: Query) -> verbs.BuildArgs:
         cgroup_parent=query.text("cgroupparent"),
         platform=query.text("platform"),
         isolation=query.text("isolation"),
-        security_opt=_json(query, "securityopt", list[str]) or [],
+        security_opt=query.all("securityopt"),
         squash=query.flag("squash"),
         remote=query.text("remote"),
     )

@@ -12,13 +12,13 @@ from pathlib import Path
 from services.engine.builder import context, steps
 from services.engine.builder.arguments import Arguments
 from services.engine.builder.cache import BuildCache
-from services.engine.builder.dockerfile.instructions import Instruction, Program, Stage, program, single
-from services.engine.builder.dockerfile.parser import Dockerfile, parse
-from services.engine.builder.dockerfile.words import expand
 from services.engine.builder.output import BuildFailed, Output
 from services.engine.builder.stage import StageState
 from services.engine.builder.steps import Tools
 from services.engine.containers.services import Services
+from services.engine.dockerfile.instructions import Instruction, Program, Stage, program, single
+from services.engine.dockerfile.parser import Dockerfile, parse
+from services.engine.dockerfile.words import expand
 from services.engine.helpers import Helpers
 from services.engine.images import ImageManager
 from services.engine.images.model import Record
@@ -60,12 +60,13 @@ class Builder:
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, fd)
             tags = _check(args)
-            async with context.unpacked(self._helpers, self._tmp, fd) as directory:
+            async with context.scratch(self._tmp) as directory:
+                owners = await self._fill(directory, args, fd)
                 text = await asyncio.to_thread(context.read_dockerfile, directory, args.dockerfile)
                 dockerfile = parse(text, args.dockerfile)
                 whole = _until_target(program(dockerfile.nodes), args.target)
                 output = Output(quiet=args.quiet)
-                work = self._execute(args, tags, dockerfile, whole, directory, output)
+                work = self._execute(args, tags, dockerfile, whole, directory, owners, output)
                 task = self._background.spawn(work, name="build")
                 try:
                     async for line in output.lines():
@@ -74,6 +75,11 @@ class Builder:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
 
+    async def _fill(self, directory: Path, args: BuildArgs, fd: int) -> str:
+        if args.remote:
+            return await context.fetch(self._helpers, self._tmp, directory, args.remote, args.dockerfile)
+        return await context.unpack(self._helpers, directory, fd)
+
     async def _execute(
         self,
         args: BuildArgs,
@@ -81,6 +87,7 @@ class Builder:
         dockerfile: Dockerfile,
         whole: Program,
         directory: Path,
+        owners: str,
         output: Output,
     ) -> None:
         tools = Tools(
@@ -94,6 +101,8 @@ class Builder:
             arguments=Arguments(args.build_args),
             escape=dockerfile.escape,
             context=directory,
+            tmp=self._tmp,
+            owners=owners,
             stages={},
         )
         try:
@@ -145,7 +154,8 @@ class _Run:
 
     async def _say(self, text: str) -> None:
         self._number += 1
-        await self._tools.output.say(f"Step {self._number}/{self._total} : {text}\n")
+        await self._tools.output.say(f"Step {self._number}/{self._total} : {text}")
+        await self._tools.output.say("\n")
 
     async def _stage(self, stage: Stage, *, last: bool) -> StageState:
         tools = self._tools
@@ -199,8 +209,6 @@ def _check(args: BuildArgs) -> list[Reference]:
         raise InvalidParameter("security options are not supported on linux")
     if args.squash:
         raise Unimplemented("squashing a build is not implemented")
-    if args.remote:
-        raise Unimplemented(f"building from a remote context is not implemented: {args.remote}")
     if args.platform and args.platform.split("/")[0] not in ("linux",):
         raise InvalidParameter(
             f'"{args.platform}": unknown operating system or architecture: invalid argument'

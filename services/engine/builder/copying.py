@@ -1,53 +1,119 @@
-"""COPY and ADD: sources found and summed in the context or in another image, then copied into a layer."""
+"""COPY and ADD: sources found and summed in the context, an image or at a URL, then copied into a layer."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import posixpath
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from reexec.archive.rootfs import RootSpec
-from reexec.helpers.buildcopy import BuildCopy, Found
+from reexec.helpers.buildcopy import BuildCopy
+from reexec.helpers.buildfind import BuildFind, Found
+from reexec.helpers.download import Download, Downloaded
+from services.engine.builder import context
 from services.engine.builder.output import BuildFailed
 from services.engine.containers.ids import new_id
 from services.engine.helpers import Helpers, ask, document
 from services.engine.layers import Layer, LayerManager
 from services.engine.scopes import shielded
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, Unimplemented, WharfError
+
+_URLS = ("http://", "https://")
+_GIT = ("git@", "git://", "ssh://")
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A step with its words expanded. ``destination`` is absolute; ``source`` the context or an image."""
+    """A step with its words expanded. ``written`` is the destination as in the file, ``destination``
+    absolute; ``source`` the context or an image; ``digest`` what the one URL must have ("": anything)."""
 
+    name: str
     source: RootSpec
     sources: tuple[str, ...]
+    written: str
     destination: str
     owner: str
-    unpack: bool
     from_context: bool
+    digest: str = ""
+
+    @property
+    def is_add(self) -> bool:
+        return self.name == "ADD"
 
 
-async def find(helpers: Helpers, copy: Copy, name: str) -> list[Found]:
-    """The sources with their checksums. Raises :class:`BuildFailed` ("COPY failed: ...")."""
-    arguments = BuildCopy(
-        source=copy.source, sources=list(copy.sources), unpack=copy.unpack, context=copy.from_context
-    )
+@dataclass(frozen=True)
+class Located:
+    """A source and the root that its path is in."""
+
+    root: RootSpec
+    found: Found
+
+
+@contextlib.asynccontextmanager
+async def located(helpers: Helpers, tmp: Path, copy: Copy) -> AsyncIterator[list[Located]]:
+    """The sources with their checksums; what was downloaded is there until the end.
+
+    Raises :class:`BuildFailed` ("COPY failed: ...").
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            found: list[Located] = []
+            for source in copy.sources:
+                if source.startswith(_URLS) and not copy.is_add:
+                    raise InvalidParameter("source can't be a URL for COPY")
+                if source.startswith(_URLS):
+                    place = await stack.enter_async_context(context.scratch(tmp))
+                    found.append(await _download(helpers, place, source, copy))
+                elif copy.is_add and source.startswith(_GIT):
+                    raise Unimplemented(f"ADD of a git repository is not implemented: {source}")
+                else:
+                    found += await _find(helpers, copy, source)
+            if not found:
+                raise InvalidParameter("no source files were specified")
+        except BuildFailed:
+            raise
+        except WharfError as error:
+            raise BuildFailed(f"{copy.name} failed: {error}") from error
+        if len(found) > 1 and not copy.written.endswith("/"):
+            raise BuildFailed(
+                f"When using {copy.name} with more than one source file, the destination must be a "
+                "directory and end with a /"
+            )
+        yield found
+
+
+async def _find(helpers: Helpers, copy: Copy, source: str) -> list[Located]:
+    arguments = BuildFind(source=copy.source, sources=[source], unpack=copy.is_add, context=copy.from_context)
     try:
-        found = await ask(helpers, document("docker-buildcopy", arguments), list[Found])
+        found = await ask(helpers, document("docker-buildfind", arguments), list[Found])
     except InvalidParameter as error:
-        raise BuildFailed(f"{name} failed: {error}") from error
-    if len(found) > 1 and not copy.destination.endswith("/"):
-        raise BuildFailed(
-            f"When using {name} with more than one source file, the destination must be a directory "
-            "and end with a /"
-        )
-    return found
+        if str(error) == "no source files were specified":
+            return []  # a pattern may match nothing as long as another source is there
+        raise
+    return [Located(copy.source, one) for one in found]
 
 
-def checksum(found: list[Found]) -> str:
+async def _download(helpers: Helpers, place: Path, url: str, copy: Copy) -> Located:
+    arguments = document("docker-download", Download(url, str(place)))
+    downloaded = await ask(helpers, arguments, Downloaded)
+    if not downloaded.name and copy.destination.endswith("/"):
+        raise InvalidParameter(f"cannot determine filename for source {url}")
+    root = RootSpec(directory=str(place))
+    name = posixpath.basename(downloaded.path)
+    # Downloads are never unpacked.
+    arguments = document("docker-buildfind", BuildFind(source=root, sources=[name], literal=True))
+    (found,) = await ask(helpers, arguments, list[Found])
+    if copy.digest and copy.digest != downloaded.digest:
+        raise InvalidParameter(f"digest mismatch {downloaded.digest}: {copy.digest}")
+    return Located(root, found)
+
+
+def checksum(sources: list[Located]) -> str:
     """``file:<hex>``, ``dir:<hex>`` or ``multi:<hex>``, as the history has it."""
-    kinds = [f"{'dir' if one.kind == 'dir' else 'file'}:{one.checksum}" for one in found]
+    kinds = [f"{'dir' if one.found.kind == 'dir' else 'file'}:{one.found.checksum}" for one in sources]
     if len(kinds) == 1:
         return kinds[0]
     return "multi:" + hashlib.sha256(",".join(kinds).encode()).hexdigest()
@@ -61,32 +127,33 @@ def absolute(working_dir: str, destination: str) -> str:
 
 
 async def copy_into(
-    layers: LayerManager, helpers: Helpers, copy: Copy, found: list[Found], chain_id: str
+    layers: LayerManager, helpers: Helpers, copy: Copy, sources: list[Located], chain_id: str
 ) -> Layer:
-    """The layer that *copy* makes on *chain_id*, with the caller as a user of it."""
+    """The layer that *copy* makes on *chain_id*, with the caller as a user of it.
+
+    Raises :class:`BuildFailed` ("failed to copy files: ...").
+    """
     layer_id = new_id()
     await layers.create(layer_id, chain_id, {})
     try:
-        for one in found:
+        for one in sources:
             arguments = BuildCopy(
-                source=copy.source,
-                sources=["/" + one.path.lstrip("/")],
+                source=one.root,
+                found=one.found,
                 target=layers.root(layer_id),
-                destination=_destination(copy, one),
+                destination=copy.destination,
                 owner=copy.owner,
-                unpack=one.kind == "archive",
-                context=copy.from_context,
             )
-            await helpers.run(document("docker-buildcopy", arguments))
+            await _copy_one(helpers, arguments)
         return await layers.commit(layer_id)
     finally:
         await shielded(layers.remove(layer_id))
 
 
-def _destination(copy: Copy, one: Found) -> str:
-    """Of a directory the content is copied; a link's target keeps the name it was asked for."""
-    if one.kind == "dir":
-        return copy.destination.rstrip("/") + "/"
-    if copy.destination.endswith("/") and one.kind == "file":
-        return copy.destination + one.name
-    return copy.destination
+async def _copy_one(helpers: Helpers, arguments: BuildCopy) -> None:
+    try:
+        await helpers.run(document("docker-buildcopy", arguments))
+    except InvalidParameter as error:
+        raise BuildFailed(str(error)) from error
+    except WharfError as error:
+        raise BuildFailed(f"failed to copy files: {error}") from error

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from services.engine.dockerfile.target import Target
 from services.engine.images.model import Record
 from services.protocol.api.containers import Config
 
-DEFAULT_SHELL = ["/bin/sh", "-c"]
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass
-class StageState:
-    """``record`` None: nothing yet (``FROM scratch``). ``cmd_set``: this stage has a CMD of its own."""
+class StageState(Target):
+    """``record`` None: nothing yet (``FROM scratch``)."""
 
     record: Record | None = None
-    config: Config = field(default_factory=Config)
-    author: str = ""
-    cmd_set: bool = False
     #: No more cache after the first step that was not in it.
     cache_missed: bool = False
 
@@ -37,9 +34,3 @@ class StageState:
         self.author = record.config.author if record else ""
         if not any(item.startswith("PATH=") for item in self.config.env or []):
             self.config.env = [DEFAULT_PATH, *(self.config.env or [])]
-
-    def environment(self) -> dict[str, str]:
-        return dict(item.partition("=")[::2] for item in self.config.env or [])
-
-    def shell(self) -> list[str]:
-        return list(self.config.shell) if isinstance(self.config.shell, list) else list(DEFAULT_SHELL)

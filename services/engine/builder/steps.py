@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reexec.archive.rootfs import RootSpec
-from services.engine.builder import copying, running, settings
+from services.engine.builder import copying, running
 from services.engine.builder.arguments import PREDEFINED, Arguments
 from services.engine.builder.cache import BuildCache
-from services.engine.builder.dockerfile.instructions import Instruction
-from services.engine.builder.dockerfile.words import expand
 from services.engine.builder.output import BuildFailed, Output, short
 from services.engine.builder.stage import StageState
 from services.engine.containers.ids import new_id
 from services.engine.containers.services import Services
+from services.engine.dockerfile import settings
+from services.engine.dockerfile.instructions import Instruction
+from services.engine.dockerfile.words import expand
 from services.engine.helpers import Helpers
 from services.engine.images import ImageManager
 from services.engine.layers import Layer, LayerManager
@@ -44,8 +45,11 @@ class Tools:
     output: Output
     arguments: Arguments
     escape: str
-    #: None when the build has no context.
+    #: The unpacked context, and where downloads may be put meanwhile.
     context: Path
+    tmp: Path
+    #: Of the context's archive (:func:`services.engine.builder.context.unpack`).
+    owners: str
     #: Finished stages: by index and by name, the image each came to.
     stages: dict[str, StageState]
     stage_index: int = 0
@@ -223,31 +227,37 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
 
 
 async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
-    _refuse_flags(step, "chmod", "link", "parents", "exclude", "keep-git-dir", "checksum", "unpack")
+    _refuse_flags(step, "chmod", "link", "parents", "exclude", "keep-git-dir", "unpack")
+    copy_ = _copy_of(tools, state, step)
+    async with copying.located(tools.helpers, tools.tmp, copy_) as sources:
+        flags = f"--chown={copy_.owner} " if copy_.owner else ""
+        words = f"{copy_.name} {flags}{copying.checksum(sources)} in {copy_.written} "
+        command = [*state.shell(), f"#(nop) {words}"]
+        owners = tools.owners if copy_.from_context else ""
+        key = tools.cache.key(state.config, [*command, owners])
+        if await _from_cache(tools, state, key):
+            return
+        layer = await copying.copy_into(tools.layers, tools.helpers, copy_, sources, state.chain_id)
+        await _commit_layer(tools, state, key, " ".join(command), layer)
+
+
+def _copy_of(tools: Tools, state: StageState, step: Instruction) -> copying.Copy:
     expander = _expander(tools, state)
-    words = [expander(word) for word in step.args]
-    name = step.name.upper()
+    *sources, written = (expander(word) for word in step.args)
     origin = expander(step.flag("from"))
-    remote = [word for word in words[:-1] if word.startswith(("http://", "https://", "git@"))]
-    if remote and step.name == "add":
-        raise BuildFailed(f"ADD of a remote source is not implemented: {remote[0]}")
-    copy_ = copying.Copy(
+    digest = expander(step.flag("checksum"))
+    if digest and (len(sources) != 1 or not sources[0].startswith(("http://", "https://"))):
+        raise BuildFailed("checksum can only be given for one source that is a URL")
+    return copying.Copy(
+        name=step.name.upper(),
         source=_source(tools, origin) if origin else RootSpec(directory=str(tools.context)),
-        sources=tuple(words[:-1]),
-        destination=copying.absolute(state.config.working_dir, words[-1]),
+        sources=tuple(sources),
+        written=written,
+        destination=copying.absolute(state.config.working_dir, written),
         owner=expander(step.flag("chown")),
-        unpack=step.name == "add",
         from_context=not origin,
+        digest=digest,
     )
-    found = await copying.find(tools.helpers, copy_, name)
-    flags = f"--chown={copy_.owner} " if copy_.owner else ""
-    text = f"#(nop) {name} {flags}{copying.checksum(found)} in {copy_.destination} "
-    command = [*state.shell(), text]
-    key = tools.cache.key(state.config, command)
-    if await _from_cache(tools, state, key):
-        return
-    layer = await copying.copy_into(tools.layers, tools.helpers, copy_, found, state.chain_id)
-    await _commit_layer(tools, state, key, " ".join(command), layer)
 
 
 def _source(tools: Tools, origin: str) -> RootSpec:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import signal
 
-from services.engine.containers import signals, transitions, wait
+from services.engine import signals
+from services.engine.containers import transitions, wait
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.services import Services

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.engine.containers import health, policies, restart, signals
+from services.engine import signals
+from services.engine.containers import health, policies, restart
 from services.engine.containers.model import Container, ContainerState, Entry, HealthState, Status
 from services.protocol.api.containers import Config, HealthLog, HostConfig, RestartPolicy
 from services.protocol.errors import InvalidParameter

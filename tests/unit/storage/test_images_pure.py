@@ -102,7 +102,7 @@ def test_changes() -> None:
         ],
     )
     assert config.cmd == ["cat", "/etc/passwd"]
-    assert config.entrypoint == []
+    assert config.entrypoint is None
     assert config.env == ["A=1", "B=x y", "C=1-x y"]
     assert config.working_dir == "/tmp/sub"
     assert config.labels == {"l": "v"}

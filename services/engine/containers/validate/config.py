@@ -6,7 +6,7 @@ import posixpath
 
 from msgspec import UNSET
 
-from services.engine.containers import signals
+from services.engine import signals
 from services.protocol.api.containers import Config, HealthConfig
 from services.protocol.errors import InvalidParameter
 

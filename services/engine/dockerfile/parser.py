@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.engine.builder.dockerfile.lines import Source, SyntaxProblem, read
+from services.engine.dockerfile.lines import Source, SyntaxProblem, read
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,20 @@ def _duration(name: str, text: str) -> int:
     return value
 
 
+def go_duration(value: int) -> str:
+    """Nanoseconds as Go prints a ``time.Duration``."""
+    if value == 0:
+        return "0s"
+    for unit, size in (("ns", 1), ("µs", 10**3), ("ms", 10**6)):
+        if value < size * 1000:
+            return f"{value / size:.9f}".rstrip("0").rstrip(".") + unit
+    seconds, rest = divmod(value, 10**9)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{seconds + rest / 10**9:.9f}".rstrip("0").rstrip(".") + "s"
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + text
+
+
 def _retries(text: str) -> int:
     try:
         value = int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.engine.builder.dockerfile.globs import replace, strip_prefix, strip_suffix
+from services.engine.dockerfile.globs import replace, strip_prefix, strip_suffix
 from services.protocol.errors import InvalidParameter
 
 _SPECIAL = "@*#?-$!0"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.engine.builder.dockerfile.healthcheck import healthcheck
-from services.engine.builder.dockerfile.parser import Node, parse_line
+from services.engine.dockerfile.healthcheck import healthcheck
+from services.engine.dockerfile.parser import Node, parse_line
 from services.protocol.errors import InvalidParameter
 
 NAMES = (

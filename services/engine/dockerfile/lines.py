@@ -90,7 +90,8 @@ class _Joiner:
             if line.lstrip().startswith("#"):
                 continue
             if not line.strip():
-                had_empty = True
+                # A line feed at the end of the file begins no line.
+                had_empty = had_empty or index < len(self._physical)
                 continue
             part, more, _ = self._strip(line)
             text += part

@@ -6,11 +6,11 @@ import posixpath
 import re
 from collections.abc import Callable
 
-from services.engine.builder.dockerfile.healthcheck import healthcheck as parse_healthcheck
-from services.engine.builder.dockerfile.healthcheck import inherit
-from services.engine.builder.dockerfile.instructions import Instruction
-from services.engine.builder.stage import StageState
-from services.engine.containers.signals import parse as parse_signal
+from services.engine.dockerfile.healthcheck import go_duration, inherit
+from services.engine.dockerfile.healthcheck import healthcheck as parse_healthcheck
+from services.engine.dockerfile.instructions import Instruction
+from services.engine.dockerfile.target import Target
+from services.engine.signals import parse as parse_signal
 from services.protocol.api.containers import HealthConfig
 from services.protocol.errors import InvalidParameter
 
@@ -20,7 +20,7 @@ Expand = Callable[[str], str]
 _PORTS = re.compile(r"^(\d+)(?:-(\d+))?$")
 
 
-def env(state: StageState, step: Instruction, expand: Expand) -> str:
+def env(state: Target, step: Instruction, expand: Expand) -> str:
     pairs = _pairs(step, expand)
     values = list(state.config.env or [])
     for name, value in pairs:
@@ -35,7 +35,7 @@ def env(state: StageState, step: Instruction, expand: Expand) -> str:
     return "ENV " + " ".join(f"{name}={value}" for name, value in pairs)
 
 
-def label(state: StageState, step: Instruction, expand: Expand) -> str:
+def label(state: Target, step: Instruction, expand: Expand) -> str:
     pairs = _pairs(step, expand)
     state.config.labels = {**(state.config.labels or {}), **dict(pairs)}
     return "LABEL " + " ".join(f"{name}={value}" for name, value in pairs)
@@ -46,12 +46,12 @@ def _pairs(step: Instruction, expand: Expand) -> list[tuple[str, str]]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-def maintainer(state: StageState, step: Instruction, expand: Expand) -> str:
+def maintainer(state: Target, step: Instruction, expand: Expand) -> str:
     state.author = step.args[0]
     return f"MAINTAINER {step.args[0]}"
 
 
-def expose(state: StageState, step: Instruction, expand: Expand) -> str:
+def expose(state: Target, step: Instruction, expand: Expand) -> str:
     words = [part for word in step.args for part in expand(word).split()]
     ports = dict(state.config.exposed_ports) if isinstance(state.config.exposed_ports, dict) else {}
     for word in words:
@@ -68,12 +68,12 @@ def expose(state: StageState, step: Instruction, expand: Expand) -> str:
     return "EXPOSE " + " ".join(words)
 
 
-def user(state: StageState, step: Instruction, expand: Expand) -> str:
+def user(state: Target, step: Instruction, expand: Expand) -> str:
     state.config.user = expand(step.args[0])
     return f"USER {state.config.user}"
 
 
-def workdir(state: StageState, step: Instruction, expand: Expand) -> str:
+def workdir(state: Target, step: Instruction, expand: Expand) -> str:
     path = expand(step.args[0])
     if not path:
         raise InvalidParameter("cannot normalize nothing")
@@ -81,7 +81,7 @@ def workdir(state: StageState, step: Instruction, expand: Expand) -> str:
     return f"WORKDIR {state.config.working_dir}"
 
 
-def volume(state: StageState, step: Instruction, expand: Expand) -> str:
+def volume(state: Target, step: Instruction, expand: Expand) -> str:
     paths = [expand(word).strip() for word in step.args]
     if not all(paths):
         raise InvalidParameter("VOLUME specified can not be an empty string")
@@ -89,20 +89,20 @@ def volume(state: StageState, step: Instruction, expand: Expand) -> str:
     return f"VOLUME [{' '.join(paths)}]"
 
 
-def stopsignal(state: StageState, step: Instruction, expand: Expand) -> str:
+def stopsignal(state: Target, step: Instruction, expand: Expand) -> str:
     name = expand(step.args[0])
     parse_signal(name)
     state.config.stop_signal = name
     return f"STOPSIGNAL {name}"
 
 
-def cmd(state: StageState, step: Instruction, expand: Expand) -> str:
+def cmd(state: Target, step: Instruction, expand: Expand) -> str:
     state.config.cmd = command_of(state, step)
     state.cmd_set = True
     return f"CMD {quoted(state.config.cmd)}"
 
 
-def entrypoint(state: StageState, step: Instruction, expand: Expand) -> str:
+def entrypoint(state: Target, step: Instruction, expand: Expand) -> str:
     command = command_of(state, step)
     state.config.entrypoint = command or None
     if not state.cmd_set:
@@ -110,25 +110,39 @@ def entrypoint(state: StageState, step: Instruction, expand: Expand) -> str:
     return f"ENTRYPOINT {quoted(command)}"
 
 
-def shell(state: StageState, step: Instruction, expand: Expand) -> str:
+def shell(state: Target, step: Instruction, expand: Expand) -> str:
     state.config.shell = list(step.args)
     return f"SHELL [{' '.join(step.args)}]"
 
 
-def onbuild(state: StageState, step: Instruction, expand: Expand) -> str:
+def onbuild(state: Target, step: Instruction, expand: Expand) -> str:
     existing = state.config.on_build if isinstance(state.config.on_build, list) else []
     state.config.on_build = [*existing, step.args[0]]
     return f"ONBUILD {step.args[0]}"
 
 
-def healthcheck(state: StageState, step: Instruction, expand: Expand) -> str:
+def healthcheck(state: Target, step: Instruction, expand: Expand) -> str:
     config = parse_healthcheck(step.args, step.flags, is_json=step.is_json)
     before = state.config.healthcheck
     state.config.healthcheck = inherit(config, before) if isinstance(before, HealthConfig) else config
-    return step.node.original
+    return "HEALTHCHECK " + _go_struct(state.config.healthcheck)
 
 
-def command_of(state: StageState, step: Instruction) -> list[str]:
+def _go_struct(config: HealthConfig) -> str:
+    """Go's ``%+v`` of the pointer, as the history has it."""
+
+    def value(number: object) -> int:
+        return number if isinstance(number, int) else 0
+
+    test = " ".join(config.test if isinstance(config.test, list) else [])
+    return (
+        f"&{{Test:[{test}] Interval:{go_duration(value(config.interval))} "
+        f"Timeout:{go_duration(value(config.timeout))} StartPeriod:{go_duration(value(config.start_period))} "
+        f"StartInterval:{go_duration(value(config.start_interval))} Retries:{value(config.retries)}}}"
+    )
+
+
+def command_of(state: Target, step: Instruction) -> list[str]:
     """The command of RUN, CMD or ENTRYPOINT: exec form as written, shell form behind the shell."""
     return list(step.args) if step.is_json else [*state.shell(), *step.args]
 
@@ -139,7 +153,7 @@ def quoted(words: list[str]) -> str:
     return "[" + " ".join(f'"{word}"' for word in escaped) + "]"
 
 
-SETTINGS: dict[str, Callable[[StageState, Instruction, Expand], str]] = {
+SETTINGS: dict[str, Callable[[Target, Instruction, Expand], str]] = {
     "cmd": cmd,
     "entrypoint": entrypoint,
     "env": env,
@@ -152,4 +166,5 @@ SETTINGS: dict[str, Callable[[StageState, Instruction, Expand], str]] = {
     "stopsignal": stopsignal,
     "user": user,
     "volume": volume,
+    "workdir": workdir,
 }

@@ -1,0 +1,84 @@
+"""``docker-download JSON``: a URL into a file (``ADD`` of a URL, a build's remote context)."""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import posixpath
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import msgspec
+
+from reexec.archive.streams import BLOCK, DigestingSource
+from reexec.call import Call
+from reexec.registry import register
+from services.protocol.errors import InvalidParameter
+
+#: Seconds without a byte.
+_TIMEOUT = 60.0
+
+
+class Download(msgspec.Struct, frozen=True):
+    """``directory`` gets a file ``name``, or of the URL's own name when that is empty."""
+
+    url: str
+    directory: str
+    name: str = ""
+
+
+class Downloaded(msgspec.Struct, frozen=True):
+    """``name`` is "" when neither the URL nor the server has one: the file is called ``download``.
+    ``digest`` is ``sha256:<hex>``."""
+
+    path: str
+    name: str
+    digest: str
+
+
+@register("docker-download")
+def main(call: Call) -> bytes:
+    """Raises ``InvalidParameter`` in Go's words ("failed to GET ... with status 404 Not Found")."""
+    args = call.document(Download)
+    try:
+        # Only what the caller has checked to be http or https gets here.
+        with urllib.request.urlopen(args.url, timeout=_TIMEOUT) as response:
+            name = args.name or _name(args.url, response.headers.get_filename())
+            path = os.path.join(args.directory, name or "download")
+            with open(path, "xb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                source = DigestingSource(response)
+                while data := source.read(BLOCK):
+                    file.write(data)
+            _set_time(path, response.headers.get("Last-Modified"))
+    except urllib.error.HTTPError as error:
+        text = f"failed to GET {args.url} with status {error.code} {error.reason}"
+        raise InvalidParameter(f"{text}: {error.read(1024).decode(errors='replace')}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidParameter(f'Get "{args.url}": {_reason(error, args.url)}') from error
+    return msgspec.msgpack.encode(Downloaded(path, name, source.digest))
+
+
+def _name(url: str, told: str | None) -> str:
+    path = urllib.parse.unquote(urllib.parse.urlsplit(url).path)
+    name = posixpath.basename(path) or posixpath.basename(told or "")
+    return "" if name in (".", "..") else name
+
+
+def _set_time(path: str, modified: str | None) -> None:
+    """The server's time of the file, else the epoch: when it was fetched is nobody's business."""
+    try:
+        seconds = email.utils.parsedate_to_datetime(modified).timestamp() if modified else 0
+    except ValueError:
+        seconds = 0
+    os.utime(path, (seconds, seconds))
+
+
+def _reason(error: Exception, url: str) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, ConnectionRefusedError):
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return f"dial tcp {parts.hostname}:{port}: connect: connection refused"
+    return str(cause)
