@@ -30,14 +30,17 @@ from services.engine.events import Events
 from services.engine.graphdrivers.choose import choose
 from services.engine.helpers import ZygoteHelpers
 from services.engine.images import SCHEMA as IMAGES
-from services.engine.images import ImageManager
+from services.engine.images import ImageManager, transfer_verbs
 from services.engine.images import verbs as image_verbs
+from services.engine.images.layerblobs import SCHEMA as LAYER_BLOBS
+from services.engine.images.transfers import Transfers
 from services.engine.layers import SCHEMA as LAYERS
 from services.engine.layers import LayerManager
 from services.engine.networks import verbs as network_verbs
 from services.engine.networks.controller import NetworkController
 from services.engine.networks.model import SCHEMA as NETWORKS
 from services.engine.networks.model import NetworkSettings
+from services.engine.registry import RegistryClient
 from services.engine.rpc import Router
 from services.engine.scopes import Background, shielded
 from services.engine.shims import Shims
@@ -134,7 +137,9 @@ def _prepare_roots(data_root: Path, exec_root: ExecRoot) -> Path:
 async def _build(
     settings: Settings, data_root: Path, exec_root: ExecRoot, router: Router, stack: AsyncExitStack
 ) -> Services:
-    store = Store(data_root / "engine.db", (LAYERS, IMAGES, VOLUMES, NETWORKS, CONTAINERS, BUILDS))
+    store = Store(
+        data_root / "engine.db", (LAYERS, IMAGES, LAYER_BLOBS, VOLUMES, NETWORKS, CONTAINERS, BUILDS)
+    )
     stack.callback(store.close)
     shims = Shims(exec_root.shim_service)
     stack.push_async_callback(shims.close)
@@ -150,6 +155,7 @@ async def _build(
     )
     layers = LayerManager(store, driver, helpers, data_root)
     stack.push_async_callback(layers.close)
+    registries = RegistryClient(helpers, lambda: services.settings)
     images = ImageManager(store, layers, events, helpers, data_root, in_use)
     volumes = VolumeManager(store, events, data_root, in_use)
     networks = NetworkController(store, events, _network_settings(settings, exec_root))
@@ -176,6 +182,11 @@ async def _build(
     archive.register(router, services)
     commit.register(router, services)
     image_verbs.register(router, images)
+    transfers = Transfers(
+        images.store, layers, events, registries, store, data_root, lambda: services.settings
+    )
+    stack.push_async_callback(transfers.close)
+    transfer_verbs.register(router, transfers, registries)
     volume_verbs.register(router, volumes)
     network_verbs.register(router, networks)
     return services

@@ -27,11 +27,19 @@ class Background:
         self._name = name
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, T], *, name: str, awaited: bool = False
+    ) -> asyncio.Task[T]:
+        """With *awaited* somebody takes the task's error, and it is not logged."""
         task = asyncio.create_task(coroutine, name=f"{self._name}:{name}")
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._forget if awaited else self._done)
         return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved: nobody may be left to await it
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

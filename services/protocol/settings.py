@@ -87,6 +87,9 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     shutdown_timeout: int = 15
     registry_mirrors: list[str] = []
     insecure_registries: list[str] = []
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
 
     supervisor: int = 0
 

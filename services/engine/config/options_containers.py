@@ -105,7 +105,13 @@ OPTIONS = (
     ),
     Option("init-path", STRING, "Path to the docker-init binary", ""),
     Option(
-        "insecure-registry", STRINGS, "Enable insecure registry communication", [], key="insecure-registries"
+        "insecure-registry",
+        STRINGS,
+        "Enable insecure registry communication",
+        [],
+        field="insecure_registries",
+        key="insecure-registries",
+        reloadable=True,
     ),
     Option("log-driver", STRING, "Default driver for container logs", "json-file", field="log_driver"),
     Option(
@@ -117,9 +123,30 @@ OPTIONS = (
         key="log-opts",
         shown="map[]",
     ),
-    Option("max-concurrent-downloads", INTEGER, "Set the max concurrent downloads", 3),
-    Option("max-concurrent-uploads", INTEGER, "Set the max concurrent uploads", 5),
-    Option("max-download-attempts", INTEGER, "Set the max download attempts for each pull", 5),
+    Option(
+        "max-concurrent-downloads",
+        INTEGER,
+        "Set the max concurrent downloads",
+        3,
+        field="max_concurrent_downloads",
+        reloadable=True,
+    ),
+    Option(
+        "max-concurrent-uploads",
+        INTEGER,
+        "Set the max concurrent uploads",
+        5,
+        field="max_concurrent_uploads",
+        reloadable=True,
+    ),
+    Option(
+        "max-download-attempts",
+        INTEGER,
+        "Set the max download attempts for each pull",
+        5,
+        field="max_download_attempts",
+        reloadable=True,
+    ),
     Option(
         "no-new-privileges",
         SWITCH,
@@ -131,7 +158,15 @@ OPTIONS = (
         "node-generic-resource", STRINGS, "Advertise user-defined resource", [], key="node-generic-resources"
     ),
     Option("nri-opts", NRI, "Node Resource Interface configuration", {}, shown="enable=false"),
-    Option("registry-mirror", STRINGS, "Preferred Docker registry mirror", [], key="registry-mirrors"),
+    Option(
+        "registry-mirror",
+        STRINGS,
+        "Preferred Docker registry mirror",
+        [],
+        field="registry_mirrors",
+        key="registry-mirrors",
+        reloadable=True,
+    ),
     Option("rootless", SWITCH, "Enable rootless mode; typically used with RootlessKit", False),
     Option(
         "seccomp-profile",

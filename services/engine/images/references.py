@@ -150,11 +150,25 @@ def parse_repository(repo: str, tag: str) -> Reference:
     return reference.with_default_tag()
 
 
+def parse_pulled(image: str, tag: str) -> Reference:
+    """What ``fromImage`` and ``tag`` of a pull name; *tag* may be a digest. Raises ``InvalidParameter``."""
+    reference = parse(image)
+    if not tag:
+        return reference
+    if ":" in tag:
+        check_digest(tag)
+        return replace(reference, digest=tag)
+    if not _TAG_ONLY.fullmatch(tag):
+        raise InvalidParameter("invalid tag format")
+    return replace(reference, tag=tag)
+
+
 __all__ = [
     "Reference",
     "check_digest",
     "is_digest",
     "is_identifier",
     "parse",
+    "parse_pulled",
     "parse_repository",
 ]

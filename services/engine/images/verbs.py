@@ -6,10 +6,9 @@ import os
 from collections.abc import AsyncIterator
 
 from services.engine.images.manager import ImageManager
-from services.engine.images.references import parse
 from services.engine.rpc import Context, Router
 from services.protocol.api import images as api
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter
 from services.protocol.fdpass import Handover
 from services.protocol.verbs import Filters, Nothing, Ref
 from services.protocol.verbs import images as verbs
@@ -51,11 +50,6 @@ class _Handlers:
     async def save(self, args: verbs.SaveArgs, _: Context) -> Handover:
         return self._images.save(args.names)
 
-    async def pull(self, args: verbs.PullArgs, _: Context) -> AsyncIterator[bytes]:
-        parse(args.image)
-        raise Unimplemented(f"pulling images is not implemented: {args.image}")
-        yield b""
-
 
 class _Body:
     """The request's descriptor, closed at the end."""
@@ -90,4 +84,3 @@ def register(router: Router, images: ImageManager) -> None:
     router.add(verbs.SAVE, handlers.save)
     router.add_stream(verbs.LOAD, handlers.load)
     router.add_stream(verbs.IMPORT, handlers.import_)
-    router.add_stream(verbs.PULL, handlers.pull)

@@ -1,0 +1,100 @@
+"""Progress of a transfer as documents of Docker's ``jsonmessage``, to any number of clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+
+import msgspec
+
+#: Lines that a client may be behind before it misses states of progress (never ends of anything).
+_BEHIND = 1000
+
+_encode = msgspec.json.encode
+
+
+def short(digest: str) -> str:
+    """As layers are called in progress: the first 12 digits."""
+    return digest.partition(":")[2][:12]
+
+
+class Progress:
+    """What happens is told to everyone who listens; who comes later is told how things stand."""
+
+    def __init__(self) -> None:
+        #: The last line of each id, and all lines without one, in order of first appearance.
+        self._state: dict[str, bytes] = {}
+        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._ended = False
+
+    @property
+    def listeners(self) -> int:
+        return len(self._listeners)
+
+    def say(self, text: str, identity: str = "") -> None:
+        """``Pulling from library/busybox``."""
+        members = {"status": text, "id": identity} if identity else {"status": text}
+        self._tell(f"={identity}" if identity else f"#{len(self._state)}", members)
+
+    def aux(self, value: object) -> None:
+        self._tell(f"#{len(self._state)}", {"progressDetail": {}, "aux": value})
+
+    def state(self, identity: str, text: str) -> None:
+        """``Pull complete``."""
+        self._tell(identity, {"status": text, "progressDetail": {}, "id": identity})
+
+    def count(self, identity: str, text: str, current: int, total: int) -> None:
+        """``Downloading``, in bytes."""
+        detail = {"current": current, "total": total} if total > 0 else {"current": current}
+        line = {"status": text, "progressDetail": detail, "id": identity}
+        self._tell(identity, line, droppable=True)
+
+    def _tell(self, key: str, members: Mapping[str, object], *, droppable: bool = False) -> None:
+        line = _encode(members) + b"\r\n"
+        self._state[key] = line
+        for listener in self._listeners:
+            if not droppable or listener.qsize() < _BEHIND:
+                listener.put_nowait(line)
+
+    def end(self) -> None:
+        self._ended = True
+        for listener in self._listeners:
+            listener.put_nowait(None)
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """To the end of the transfer. Listening begins with the first step."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        for line in self._state.values():
+            queue.put_nowait(line)
+        if self._ended:
+            queue.put_nowait(None)
+        self._listeners.add(queue)
+        try:
+            while (item := await queue.get()) is not None:
+                yield item
+        finally:
+            self._listeners.discard(queue)
+
+
+class Transfer:
+    """A transfer in the background and its progress; it ends with its last client."""
+
+    def __init__(self, progress: Progress, task: asyncio.Task[None]) -> None:
+        self.progress = progress
+        self._task = task
+        self._clients = 0
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        """Lines, then the transfer's failure. Who stops following cancels it, if nobody else does."""
+        self._clients += 1
+        try:
+            async with aclosing(self.progress.lines()) as lines:  # type: ignore[type-var]
+                async for line in lines:
+                    yield line
+            await asyncio.shield(self._task)
+        finally:
+            self._clients -= 1
+            if not self._clients and not self._task.done():
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)

@@ -1,0 +1,110 @@
+"""Manifests and indexes as documents: read without believing them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from reexec.distribution.model import MANIFEST_LIST, MANIFEST_V1, MANIFEST_V2, OCI_INDEX, OCI_MANIFEST
+from services.engine.images.references import check_digest
+from services.engine.registry import platforms
+from services.engine.registry.client import Manifest
+from services.engine.registry.platforms import Platform
+from services.protocol.errors import InvalidParameter, NotFound, SystemError_
+
+T = TypeVar("T")
+
+
+class PlatformSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    architecture: str = ""
+    os: str = ""
+    os_version: str = msgspec.field(name="os.version", default="")
+    variant: str = ""
+
+
+class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """``size`` in bytes."""
+
+    media_type: str = ""
+    digest: str = ""
+    size: int = 0
+    urls: list[str] | None = None
+    platform: PlatformSpec | None = None
+
+
+class ImageManifest(msgspec.Struct, frozen=True, rename="camel"):
+    config: Descriptor
+    layers: list[Descriptor]
+    schema_version: int = 2
+    media_type: str = ""
+
+
+class Index(msgspec.Struct, frozen=True, rename="camel"):
+    manifests: list[Descriptor]
+    schema_version: int = 2
+    media_type: str = ""
+
+
+class _Kind(msgspec.Struct, rename="camel"):
+    schema_version: int = 0
+    media_type: str = ""
+    manifests: list[object] | None = None
+
+
+def media_type(manifest: Manifest) -> str:
+    """What the document says it is, else what the registry said."""
+    found = _decode(manifest.data, _Kind)
+    if found.schema_version == 1:
+        return MANIFEST_V1[0]
+    if found.media_type:
+        return found.media_type
+    if manifest.media_type in (MANIFEST_V2, MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST):
+        return manifest.media_type
+    return OCI_INDEX if found.manifests is not None else OCI_MANIFEST
+
+
+def is_index(manifest: Manifest) -> bool:
+    return media_type(manifest) in (MANIFEST_LIST, OCI_INDEX)
+
+
+def index(manifest: Manifest) -> Index:
+    return _decode(manifest.data, Index)
+
+
+def image(manifest: Manifest, name: str) -> ImageManifest:
+    """The manifest of one image; *name* is for the error. Raises ``InvalidParameter``."""
+    kind = media_type(manifest)
+    if kind in MANIFEST_V1:
+        raise InvalidParameter(
+            "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, schema 1 "
+            f"support is removed. Suggest the author of {name} to upgrade the image to the OCI Format or "
+            "Docker Image manifest v2, schema 2. More information at https://docs.docker.com/go/deprecated-image-specs/"
+        )
+    if kind not in (MANIFEST_V2, OCI_MANIFEST):
+        raise InvalidParameter(f"unsupported manifest format: {kind}")
+    found = _decode(manifest.data, ImageManifest)
+    for descriptor in (found.config, *found.layers):
+        check_digest(descriptor.digest)
+        if descriptor.size < 0:
+            raise SystemError_(f"{descriptor.digest} of a manifest has a negative size")
+        if descriptor.urls:
+            raise SystemError_(f"foreign layers are not pulled: {descriptor.digest}")
+    return found
+
+
+def choose(manifest: Manifest, wanted: Platform) -> Descriptor:
+    """The index's entry for a platform. Raises ``NotFound`` with dockerd's text."""
+    for entry in index(manifest).manifests:
+        spec = entry.platform
+        if spec and platforms.matches(wanted, spec.os, spec.architecture, spec.variant):
+            check_digest(entry.digest)
+            return entry
+    raise NotFound(f"no matching manifest for {wanted} in the manifest list entries")
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise SystemError_(f"invalid manifest: {error}") from error
