@@ -36,6 +36,9 @@ class Repository:
         self._target = target
         self._transport = Transport(endpoint)
         self._authorization = target.authorization
+        #: A token server is asked for a token in place of the password, too.
+        self._offline = False
+        self.identity_token = ""
 
     @property
     def session(self) -> Session:
@@ -50,29 +53,42 @@ class Repository:
 
     def ping(self) -> None:
         """Raises :class:`TransportError` where no registry answers, and what getting in raises."""
-        response = self._transport.request("GET", f"{self.endpoint.url}/v2/", self._headers({}))
+        url = f"{self.endpoint.url}/v2/"
+        response = self._transport.request("GET", url, self._headers(url, {}))
         if response.status == 401:
-            self._let_in(response, f"{self.endpoint.url}/v2/", "GET", first=True)
+            self._let_in(response, url, "GET", first=True)
         elif response.status >= 500 or response.status == 404:
             raise TransportError(str(failures.of(response)))
         finish(response)
+
+    def log_in(self) -> int:
+        """The status of ``/v2/`` with the credentials; a token server may have answered instead."""
+        url = f"{self.endpoint.url}/v2/"
+        self._offline = True
+        response = self._transport.request("GET", url)
+        if response.status == 401:
+            self._let_in(response, url, "GET", first=True)
+            response = self._transport.request("GET", url, self._headers(url, {}))
+        finish(response)
+        return response.status
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, body: Body = None
     ) -> Response:
         """The answer, whatever its status but 401, which is tried once more with new credentials."""
-        response = self._transport.request(method, url, self._headers(headers or {}), body)
+        response = self._transport.request(method, url, self._headers(url, headers or {}), body)
         if response.status != 401:
             return response
         # A body that is a stream has been consumed: the ping has let us in before.
         if not isinstance(body, bytes | None):
             return response
         self._let_in(response, url, method)
-        return self._transport.request(method, url, self._headers(headers or {}), body)
+        return self._transport.request(method, url, self._headers(url, headers or {}), body)
 
-    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        authorization = {"Authorization": self._authorization} if self._authorization else {}
-        return {**authorization, **headers}
+    def _headers(self, url: str, headers: Mapping[str, str]) -> dict[str, str]:
+        """With the authorization, if *url* is the registry's own (uploads may go elsewhere)."""
+        ours = self._authorization and url.startswith(self.endpoint.url + "/")
+        return {**({"Authorization": self._authorization} if ours else {}), **headers}
 
     def _let_in(self, response: Response, url: str, method: str, *, first: bool = False) -> None:
         """Answer a 401. At the ping, missing credentials are no error yet: the request itself tells."""
@@ -99,6 +115,8 @@ class Repository:
         raise error.told()
 
     def _scopes(self) -> list[str]:
+        if not self.path:
+            return []
         actions = "pull,push" if self._target.push else "pull"
         return [
             f"repository:{self.path}:{actions}",
@@ -119,6 +137,8 @@ class Repository:
         query = [("service", service)] if service else []
         query += [("scope", scope) for scope in scopes]
         headers: dict[str, str] = {}
+        if self._offline:
+            query += [("offline_token", "true"), ("client_id", _CLIENT_ID)]
         if credentials.username:
             query.insert(0, ("account", credentials.username))
             headers["Authorization"] = basic(credentials)
@@ -137,14 +157,14 @@ class Repository:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._read_token(self._transport.request("POST", realm, headers, urlencode(form).encode()))
 
-    @staticmethod
-    def _read_token(response: Response) -> str:
+    def _read_token(self, response: Response) -> str:
         if response.status >= 300:
             raise failures.of(response).told()
         data = finish(response)
         try:
             document: Any = msgspec.json.decode(data)
             token = document.get("token") or document.get("access_token")
+            self.identity_token = str(document.get("refresh_token") or "")
         except (msgspec.DecodeError, AttributeError):
             token = None
         if not isinstance(token, str) or not token:

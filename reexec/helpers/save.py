@@ -62,7 +62,7 @@ def _layer(sink: Sink, entry: SavedEntry, layer: SavedLayer) -> None:
     info.size, info.mtime, info.mode = split.size(layer.split), entry.mtime, 0o644
     sink.write(info.tobuf(tarfile.PAX_FORMAT))
     digest = hashlib.sha256()
-    for data in _joined(layer):
+    for data in joined(layer):
         digest.update(data)
         sink.write(data)
     if f"sha256:{digest.hexdigest()}" != layer.diff_id:
@@ -70,7 +70,7 @@ def _layer(sink: Sink, entry: SavedEntry, layer: SavedLayer) -> None:
     sink.write(b"\0" * (-info.size % tarfile.BLOCKSIZE))
 
 
-def _joined(layer: SavedLayer) -> Iterator[bytes]:
+def joined(layer: SavedLayer) -> Iterator[bytes]:
     """The layer's archive. Its files are looked up with its directory as the root."""
     here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     records = split.records(layer.split)

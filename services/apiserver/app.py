@@ -101,6 +101,7 @@ def _images(app: App, images: Images) -> None:
     app.add_route("/images/create", images, suffix="create")
     app.add_route("/images/{name}/push", images, suffix="push")
     app.add_route("/images/{name}/tag", images, suffix="tag")
+    app.add_route("/distribution/{name}/json", images, suffix="distribution")
     app.add_route("/images/prune", images, suffix="prune")
     app.add_route("/images/{name}", images)
 
@@ -142,7 +143,6 @@ def _absent(app: App) -> None:
         ("/build/cancel", "docker build"),
         ("/session", "BuildKit"),
         ("/grpc", "BuildKit"),
-        ("/distribution/{name}/json", "inspecting an image in a registry"),
         ("/containers/{name}/checkpoints", "checkpoint and restore"),
         ("/containers/{name}/checkpoints/{checkpoint}", "checkpoint and restore"),
         ("/debug/{name}", "debugging over the API"),

@@ -41,7 +41,7 @@ def body(message: str) -> bytes:
 
 def stream_error(message: str) -> bytes:
     """An error in the middle of a progress stream (Docker's ``jsonmessage``)."""
-    return msgspec.json.encode({"errorDetail": {"message": message}, "error": message}) + b"\r\n"
+    return msgspec.json.encode({"error": message, "errorDetail": {"message": message}}) + b"\r\n"
 
 
 def answer(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: WharfError) -> None:

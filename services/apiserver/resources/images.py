@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from falcon.asgi import Request, Response
 
 from services.apiserver import body, reply
@@ -73,7 +74,7 @@ class Images:
         args = verbs.PullArgs(
             query.text("fromImage"),
             query.text("tag"),
-            query.platform(),
+            query.text("platform"),
             auth=req.get_header("x-registry-auth") or "",
         )
         await reply.progress(req, self._engine.stream(verbs.PULL, args))
@@ -104,6 +105,11 @@ class Images:
         names = [name] if name else query.all("names")
         handover = await self._engine.call(verbs.SAVE, verbs.SaveArgs(names, query.platform()))
         await reply.hand_over(req, handover, {"Content-Type": "application/x-tar"})
+
+    async def on_get_distribution(self, req: Request, resp: Response, name: str) -> None:
+        args = verbs.DistributionArgs(name, req.get_header("x-registry-auth") or "")
+        document: bytes = await self._engine.call(verbs.DISTRIBUTION, args)
+        reply.document(resp, msgspec.Raw(document))
 
     async def on_get_search(self, req: Request, resp: Response) -> None:
         raise Unimplemented("searching a registry is not supported")

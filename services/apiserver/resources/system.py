@@ -15,8 +15,9 @@ from services.apiserver.events import EventHub, Follower, Numbered
 from services.apiserver.exchange import Exchange
 from services.apiserver.query import Query, timestamp
 from services.apiserver.views import system as views
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter
 from services.protocol.verbs import Nothing
+from services.protocol.verbs import images as image_verbs
 from services.protocol.verbs import system as verbs
 
 _PING_HEADERS = {
@@ -68,8 +69,15 @@ class System:
         reply.document(resp, document)
 
     async def on_post_auth(self, req: Request, resp: Response) -> None:
-        await body.document(req)
-        raise Unimplemented("logging in to a registry is not supported")
+        given = await body.document(req)
+        if not isinstance(given, dict):
+            raise InvalidParameter("invalid JSON: got EOF while reading request body")
+        names = ("username", "password", "serveraddress", "identitytoken")
+        answer = await self._engine.call(
+            image_verbs.AUTH, image_verbs.AuthArgs(*(str(given.get(name) or "") for name in names))
+        )
+        token = {"IdentityToken": answer.identity_token} if answer.identity_token else {}
+        reply.document(resp, {"Status": answer.status, **token})
 
     async def on_get_events(self, req: Request, resp: Response) -> None:
         query = Query(req)

@@ -142,7 +142,8 @@ class _Pull:
         name = self._reference
         known = self._store.named(name) == record.id
         by_digest = replace(name, tag="", digest=digest)
-        if self._store.named(by_digest) != record.id:
+        # An index's digest stays with the platform that came first, as in dockerd.
+        if self._store.named(by_digest) is None:
             await self._store.tag(by_digest, record.id)
         if not known:
             await self._store.tag(name, record.id)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from reexec.distribution.model import Credentials
 from services.engine.images.references import parse_pulled
 from services.engine.images.transfers import Transfers
-from services.engine.registry import RegistryClient, credentials, platforms
+from services.engine.registry import RegistryClient, credentials, inspection, platforms
 from services.engine.rpc import Context, Router
+from services.protocol.errors import InvalidParameter, Unimplemented
 from services.protocol.verbs import images as verbs
 
 
@@ -25,7 +27,29 @@ class _Handlers:
             async for line in lines:
                 yield line
 
+    async def push(self, args: verbs.PushArgs, _: Context) -> AsyncIterator[bytes]:
+        reference = parse_pulled(args.name, args.tag)
+        if reference.digest:
+            raise InvalidParameter("cannot push a digest reference")
+        if args.platform:
+            raise Unimplemented("pushing one platform of an image is not implemented")
+        items = self._transfers.pusher.push(reference, credentials.decode(args.auth))
+        async with aclosing(items) as lines:  # type: ignore[type-var]
+            async for line in lines:
+                yield line
+
+    async def auth(self, args: verbs.AuthArgs, _: Context) -> verbs.AuthReply:
+        given = Credentials(args.username, args.password, args.identity_token)
+        token = await self._registry.login(args.server_address, given)
+        return verbs.AuthReply("Login Succeeded", token)
+
+    async def distribution(self, args: verbs.DistributionArgs, _: Context) -> bytes:
+        return await inspection.inspect(self._registry, args.name, credentials.decode(args.auth))
+
 
 def register(router: Router, transfers: Transfers, registry: RegistryClient) -> None:
     handlers = _Handlers(transfers, registry)
     router.add_stream(verbs.PULL, handlers.pull)
+    router.add_stream(verbs.PUSH, handlers.push)
+    router.add(verbs.AUTH, handlers.auth)
+    router.add(verbs.DISTRIBUTION, handlers.distribution)

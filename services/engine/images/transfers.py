@@ -8,6 +8,7 @@ from pathlib import Path
 from services.engine.events import Events
 from services.engine.images.layerblobs import LayerBlobs
 from services.engine.images.pulling import Puller
+from services.engine.images.pushing import Pusher
 from services.engine.images.store import ImageStore
 from services.engine.layers import LayerManager
 from services.engine.registry import RegistryClient
@@ -29,6 +30,7 @@ class Transfers:
     ) -> None:
         self._background = Background("transfers")
         blobs = LayerBlobs(store, layers)
+        self.pusher = Pusher(images, layers, blobs, events, registry, self._background, data_root, settings)
         self.puller = Puller(images, layers, blobs, events, registry, self._background, data_root, settings)
 
     async def close(self) -> None:

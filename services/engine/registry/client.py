@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import msgspec
 
 from reexec.distribution.model import Credentials, Session, Target
+from reexec.helpers.login import LoggedIn, Login
 from reexec.helpers.pull import PullBlob, Pulled, PulledManifest, PullManifest, PullTags
+from reexec.helpers.push import KnownBlob, Probed, PushBlob, Pushed, PushManifest, PushProbe
 from services.engine.helpers import Helpers, ask, document
-from services.engine.images.references import Reference
+from services.engine.images.references import DEFAULT_DOMAIN, Reference
 from services.engine.registry.endpoints import Endpoints
 from services.protocol.errors import ErrorKind, Failure, NotFound, WharfError, from_failure
 from services.protocol.settings import Settings
@@ -98,6 +100,29 @@ class RegistryClient:
         """See ``docker-pull-blob``."""
         arguments = PullBlob(target, digest, size, limit)
         return await ask(self.helpers, document("docker-pull-blob", arguments), Pulled, {"out": fd})
+
+    async def login(self, address: str, credentials: Credentials) -> str:
+        """Whether the registry at *address* ("" is Docker Hub) lets them in; returns its identity token."""
+        domain = address.partition("://")[2] or address
+        reference = Reference(domain.partition("/")[0] or DEFAULT_DOMAIN, "")
+        target = await self.target(reference, credentials, push=True)
+        answer = await ask(self.helpers, document("docker-login", Login(target)), LoggedIn)
+        return answer.identity_token
+
+    async def probe(self, target: Target, known: Sequence[KnownBlob]) -> Probed:
+        """See ``docker-push-probe``; without *known* it only lets us in."""
+        arguments = document("docker-push-probe", PushProbe(target, list(known)))
+        return await ask(self.helpers, arguments, Probed)
+
+    async def push_blob(self, target: Target, digest: str, fd: int, size: int) -> Pushed:
+        arguments = document("docker-push-blob", PushBlob(target, digest, size))
+        return await ask(self.helpers, arguments, Pushed, {"in": fd})
+
+    async def push_manifest(self, target: Target, tag: str, media_type: str, data: bytes) -> None:
+        with memory("manifest") as fd:
+            os.pwrite(fd, data, 0)
+            arguments = document("docker-push-manifest", PushManifest(target, tag, media_type))
+            await ask(self.helpers, arguments, Pushed, {"in": fd})
 
 
 def narrowed(target: Target, session: Session) -> Target:

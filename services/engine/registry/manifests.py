@@ -33,11 +33,16 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     platform: PlatformSpec | None = None
 
 
-class ImageManifest(msgspec.Struct, frozen=True, rename="camel"):
-    config: Descriptor
-    layers: list[Descriptor]
+class ImageManifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     schema_version: int = 2
     media_type: str = ""
+    config: Descriptor
+    layers: list[Descriptor]
+
+
+def encoded(manifest: ImageManifest) -> bytes:
+    """As Docker writes it: members in this order, indented."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=3)
 
 
 class Index(msgspec.Struct, frozen=True, rename="camel"):

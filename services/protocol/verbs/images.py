@@ -60,6 +60,27 @@ class PushArgs(msgspec.Struct, frozen=True):
     auth: str = ""
 
 
+class AuthArgs(msgspec.Struct, frozen=True):
+    """``server_address`` is a registry's host, or "" for Docker Hub."""
+
+    username: str = ""
+    password: str = ""
+    server_address: str = ""
+    identity_token: str = ""
+
+
+class AuthReply(msgspec.Struct, frozen=True):
+    status: str
+    identity_token: str = ""
+
+
+class DistributionArgs(msgspec.Struct, frozen=True):
+    """``auth`` is ``X-Registry-Auth``."""
+
+    name: str
+    auth: str = ""
+
+
 class SaveArgs(msgspec.Struct, frozen=True):
     names: list[str]
     platform: str = ""
@@ -80,4 +101,7 @@ LOAD = StreamVerb("images.load", LoadArgs, bytes)
 IMPORT = StreamVerb("images.import", ImportArgs, bytes)
 PULL = StreamVerb("images.pull", PullArgs, bytes)
 PUSH = StreamVerb("images.push", PushArgs, bytes)
+AUTH = Verb("registry.auth", AuthArgs, AuthReply)
+#: The answer is a JSON document, which only the client reads.
+DISTRIBUTION = Verb("registry.distribution", DistributionArgs, bytes)
 SAVE = Verb("images.save", SaveArgs, Handover)
