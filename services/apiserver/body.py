@@ -15,7 +15,7 @@ import msgspec
 
 from services.apiserver import gojson
 from services.apiserver.descriptors import writable
-from services.apiserver.exchange import EXTENSION, ClientGone, Exchange
+from services.apiserver.exchange import EXTENSION, BodyCutOff, ClientGone, Exchange
 from services.protocol.errors import InvalidParameter
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -61,6 +61,8 @@ async def chunks(req: falcon.asgi.Request) -> Any:
         if event["type"] != "http.request":
             raise ClientGone
         more = event.get("more_body", False)
+        if more and exchange.cut_off:
+            raise BodyCutOff
         if event["body"]:
             yield event["body"]
         event = None
@@ -68,10 +70,13 @@ async def chunks(req: falcon.asgi.Request) -> Any:
 
 async def read(req: falcon.asgi.Request, limit: int = MAX_JSON) -> bytes:
     data = bytearray()
-    async for chunk in chunks(req):
-        data += chunk
-        if len(data) > limit:
-            raise InvalidParameter("http: request body too large")
+    try:
+        async for chunk in chunks(req):
+            data += chunk
+            if len(data) > limit:
+                raise InvalidParameter("http: request body too large")
+    except BodyCutOff:
+        raise InvalidParameter("invalid JSON: unexpected EOF") from None
     return bytes(data)
 
 

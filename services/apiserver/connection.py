@@ -65,9 +65,15 @@ class Connection(H11Protocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Go cancels the request's context here, and lets the handler write its answer."""
-        if self.cycle is None or self.cycle.response_complete or self.conn.their_state is h11.SEND_BODY:
+        if self.cycle is None or self.cycle.response_complete:
             return False
         self.cycle.keep_alive = False
+        if self.conn.their_state is h11.SEND_BODY:
+            if self.exchange is None:
+                return False
+            self.exchange.cut_off = True
+            self.cycle.message_event.set()
+            return True
         if self.exchange is not None:
             self.exchange.client_gone()
         return True

@@ -32,6 +32,10 @@ class ClientGone(Exception):
     """The client went away; there is nobody to answer."""
 
 
+class BodyCutOff(ClientGone):
+    """The client closed its side in the middle of the body."""
+
+
 class Exchange:
     """Belongs to the task of its request; only ``client_gone`` is called from outside."""
 
@@ -44,6 +48,8 @@ class Exchange:
         #: The first ASGI event, which falcon fetches before anything else.
         self.first: Any = None
         self.is_gone = False
+        #: The client closed its side in the middle of the body; it may still read.
+        self.cut_off = False
         self.taken = False
         self.finished = False
 

@@ -12,10 +12,14 @@ PIECE = 64 * 1024
 
 
 class LogReader:
-    """A place in a log. :meth:`read` gives whole records; ``b""`` is the end, for now."""
+    """A place in a log. :meth:`read` gives whole records; ``b""`` is the end, for now.
 
-    def __init__(self, files: LogFiles, tail: int = -1) -> None:
+    With *end*, a (generation, offset), nothing behind that place is read.
+    """
+
+    def __init__(self, files: LogFiles, tail: int = -1, end: tuple[int, int] | None = None) -> None:
         self._files = files
+        self._end = end
         self._file: BinaryIO | None = None
         self._rest = b""
         #: Generation and offset of the next byte to read.
@@ -49,11 +53,14 @@ class LogReader:
             if self._file is None:
                 return b""
             self._file.seek(self.offset)
-        return self._file.read(PIECE)
+        if self._end is None or self.generation < self._end[0]:
+            return self._file.read(PIECE)
+        return self._file.read(min(PIECE, max(self._end[1] - self.offset, 0)))
 
     def _next_file(self) -> bool:
         """Go on to the next generation, if there is one: this one has been read to its end."""
-        if self.generation >= self._files.generation:
+        last = self._files.generation if self._end is None else self._end[0]
+        if self.generation >= last:
             return False
         self.close()
         self._rest = b""

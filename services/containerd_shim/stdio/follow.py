@@ -89,7 +89,14 @@ class Follower:
         self.renderer = Renderer(hub.sink.format, request)
         self._hub = hub
         self._finished = finished
-        self._reader: LogReader | None = LogReader(hub.sink.files, request.tail)
+        # What was there when it was asked for: a container that writes fast would never let it end.
+        # (An attach has to go on to the very place where its output begins.)
+        bounded = not request.follow and finished is None
+        if bounded:
+            hub.sink.flush()
+        files = hub.sink.files
+        end = (files.generation, files.size) if bounded else None
+        self._reader: LogReader | None = LogReader(files, request.tail, end)
         self._over = False
         client.on_unblocked = self._go_on
         client.on_gone = self._gone

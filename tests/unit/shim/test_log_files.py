@@ -92,6 +92,20 @@ def test_reader_follows_through_rotations(tmp_path: Path) -> None:
     assert out == numbered(1, 59)
 
 
+@pytest.mark.parametrize("max_size", [None, 300])
+def test_a_reader_with_an_end_reads_nothing_written_later(tmp_path: Path, max_size: int | None) -> None:
+    log = sink(tmp_path / "log", max_size=max_size, max_files=40)
+    log.feed(STDOUT, numbered(1, 5))
+    reader = LogReader(log.files, end=(log.files.generation, log.files.size))
+    renderer = Renderer(JsonFormat({}), ReadLogs(multiplexed=False))
+    log.feed(STDOUT, numbered(6, 30))
+    out = b""
+    while records := reader.read():
+        out += renderer.render(records)
+        log.feed(STDOUT, numbered(31, 40))
+    assert out == numbered(1, 5)
+
+
 def test_since_and_until_are_inclusive(tmp_path: Path) -> None:
     form = JsonFormat({})
     second = 1_700_000_000_000_000_000
