@@ -1,7 +1,8 @@
-"""What a shim leaves on disk: ``state.json`` in its directory, replaced atomically and fsynced.
+"""What a shim leaves on disk: ``state.json`` in its directory, replaced atomically.
 
-Written at every transition. As long as the shim lives it answers for itself; the record is for
-those who find it dead: which process was its init (pid and start time), how it ended.
+Written at every transition, and fsynced when it holds an exit: that of a container that runs is worth
+nothing after a power failure, which ends the container. As long as the shim lives it answers for itself;
+the record is for those who find it dead: which process was its init (pid and start time), how it ended.
 """
 
 from __future__ import annotations
@@ -52,13 +53,14 @@ def is_alive(pid: int, started: int) -> bool:
 
 
 def save(directory: str, record: ShimRecord) -> None:
-    """On disk when this returns."""
+    """Found by whoever comes after a crash of any process; an exit is on the disk when this returns."""
     target = directory + "/" + STATE_FILE
     fresh = directory + "/.state.tmp"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, msgspec.json.encode(record))
-        os.fsync(fd)
+        if record.status == "stopped":
+            os.fsync(fd)
     finally:
         os.close(fd)
     os.replace(fresh, target)

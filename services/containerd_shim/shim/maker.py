@@ -2,18 +2,22 @@
 
 A shim shares its memory with the zygote until it writes to it, and running Python writes to it
 (reference counts). What making a container touches is touched here and given back; the shim, which
-stays for the container's life, only receives the result::
+stays for the container's life, only receives the result. It is forked when the shim begins, while the
+engine is still preparing, so that nobody waits for the fork::
 
     shim                              maker
-      | -- fork ------------------------> |  cgroups, namespaces, root: Container.create
+      | -- fork ------------------------> |  waits
+      | -- Order + stdio ---------------> |  cgroups, namespaces, root: Container.create
       | <-- Made + descriptors ---------- |
-      | <-- exit ------------------------ |
+      | <-- exit ------------------------ |  reaped by the shim's loop, as any child
 
-Init is the maker's child and becomes the shim's, who is a child subreaper.
+Init is the maker's child and becomes the shim's, who is a child subreaper. A maker whose shim is gone
+reads the end of the connection, and ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -26,6 +30,13 @@ from services.containerd_shim.runtime.container import Container, ContainerState
 from services.protocol import fdpass, oci
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import Failure, Unavailable, from_failure, to_failure
+
+
+class Order(msgspec.Struct, frozen=True):
+    """``request`` is a serialised CreateTaskRequest; the program's three streams come along."""
+
+    id: str
+    request: bytes
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -61,31 +72,49 @@ def load_spec(bundle: Path) -> oci.Spec:
     return spec
 
 
-def make(container_id: str, request: pb.CreateTaskRequest, stdio: Stdio) -> Making:
-    """Create the container in a child; raises what :meth:`Container.create` raises there."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = fork()
-    if pid == 0:
-        _be_maker(container_id, request, stdio, theirs)
-    theirs.close()
-    with ours:
-        try:
-            made, fds = fdpass.receive(ours, Made)
-        except Unavailable:
-            raise Unavailable("the process that makes the container was killed") from None
-        finally:
-            os.waitpid(pid, 0)
-    if made.failure is not None:
-        raise from_failure(made.failure)
-    return Making(made, fds)
+class Maker:
+    """A child that makes one container, or none."""
+
+    def __init__(self) -> None:
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pid = fork()
+        if self._pid == 0:
+            self._ours.close()
+            _be_maker(theirs)
+        theirs.close()
+
+    def make(self, container_id: str, request: pb.CreateTaskRequest, stdio: Stdio) -> Making:
+        """Raises what :meth:`Container.create` raises there. To be called once."""
+        order = Order(container_id, request.SerializeToString())
+        with self._ours:
+            try:
+                fdpass.send(self._ours, order, [stdio.stdin, stdio.stdout, stdio.stderr])
+                made, fds = fdpass.receive(self._ours, Made)
+            except (Unavailable, BrokenPipeError, ConnectionResetError):
+                raise Unavailable("the process that makes the container was killed") from None
+        if made.failure is not None:
+            raise from_failure(made.failure)
+        return Making(made, fds)
+
+    def dismiss(self) -> None:
+        """There will be no container; nothing happens once one was ordered."""
+        if self._ours.fileno() >= 0:
+            self._ours.close()
+            with contextlib.suppress(ChildProcessError):  # the loop was quicker
+                os.waitpid(self._pid, 0)
 
 
-def _be_maker(container_id: str, request: pb.CreateTaskRequest, stdio: Stdio, answer: socket.socket) -> None:
+def _be_maker(answer: socket.socket) -> None:
     """In the child: never returns."""
     try:
         signal.set_wakeup_fd(-1)
         try:
-            made, fds = _create(container_id, request, stdio)
+            order, stdio = fdpass.receive(answer, Order)
+        except Unavailable:
+            return
+        try:
+            request = pb.CreateTaskRequest.FromString(order.request)
+            made, fds = _create(order.id, request, Stdio(*stdio))
         except BaseException as error:
             made, fds = Made(failure=to_failure(error)), []
         fdpass.send(answer, made, fds)

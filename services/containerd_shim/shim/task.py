@@ -23,7 +23,7 @@ from services.containerd_shim.loop import IN, Loop
 from services.containerd_shim.runtime import spawn
 from services.containerd_shim.runtime.container import Container, Started, Stdio
 from services.containerd_shim.shim.events import EventLog
-from services.containerd_shim.shim.maker import Making, load_spec, make
+from services.containerd_shim.shim.maker import Maker, Making, load_spec
 from services.containerd_shim.shim.process import Process
 from services.containerd_shim.stdio.follow import LogHub
 from services.protocol import oci
@@ -37,7 +37,7 @@ EXEC_KEPT = 300.0
 
 
 class Task:
-    """``on_deleted`` is called when nothing is left of the container."""
+    """``on_deleted`` is called when nothing is left of the container. Without a *maker* there is none."""
 
     def __init__(
         self,
@@ -45,9 +45,11 @@ class Task:
         request: pb.StartShimRequest,
         directory: str,
         sink: LogSink | None,
+        maker: Maker | None,
         on_deleted: Callable[[], None],
     ) -> None:
         self.loop = loop
+        self._maker = maker
         self.id = request.id
         self.directory = directory
         self.events = EventLog(request.id)
@@ -115,7 +117,12 @@ class Task:
             raise Conflict(f"task {self.id} already exists")
 
         def start(stdio: Stdio) -> Started:
-            self._making = make(self.id, request, stdio)
+            assert self._maker is not None
+            try:
+                self._making = self._maker.make(self.id, request, stdio)
+            except BaseException:
+                self._maker = Maker()  # for another attempt
+                raise
             return self._making.started
 
         self.init.launch(start)
@@ -267,6 +274,8 @@ class Task:
         """Of a stopped process; with ``kill`` it is killed first and the answer comes later."""
         process = self.process(request.exec_id)
         if process.status in (pb.PREPARED, pb.STOPPED):
+            if process is self.init and self._maker is not None:
+                self._maker.dismiss()
             self._delete(process, reply)
         elif request.kill:
             process.waiters.append(lambda process: self._delete(process, reply))
