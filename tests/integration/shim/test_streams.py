@@ -142,9 +142,9 @@ def test_bad_detach_keys_are_refused(service: Service, name: str) -> None:
 
 
 def test_attach_with_logs_has_no_seam(service: Service, name: str) -> None:
-    script = "i=0; while [ $i -lt 3000 ]; do echo line $i; printf half; printf 'way\n'; i=$((i+1)); done"
+    script = "i=0; while [ $i -lt 30000 ]; do echo line $i; printf half; printf 'way\n'; i=$((i+1)); done"
     path = service.shell(name, script)
-    expected = b"".join(b"line %d\nhalfway\n" % number for number in range(3000))
+    expected = b"".join(b"line %d\nhalfway\n" % number for number in range(30000))
     connections = []
     while service.call("State", pb.StateRequest(id=name)).status == pb.RUNNING and len(connections) < 20:
         connections.append(hand_over(path, Attach(logs=True, stdout=True)))

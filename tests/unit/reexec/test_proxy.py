@@ -12,6 +12,7 @@ import pytest
 from reexec.helpers.proxy import Proxy
 from services.protocol import fdpass
 from services.protocol.relay import RelayAdd, RelayRemove
+from tests.harness.shims import wait_for
 
 
 @pytest.fixture
@@ -99,5 +100,12 @@ def test_removed_port_is_closed(control: socket.socket) -> None:
             client.settimeout(5)
             with contextlib.suppress(ConnectionError):
                 assert client.recv(1) == b""
-    with pytest.raises(OSError):
-        socket.create_connection(("::1", port), timeout=5)
+    wait_for(lambda: not _accepts(port))
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("::1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
