@@ -20,6 +20,9 @@ from reexec.helpers.users import ids_of
 from reexec.registry import register
 from services.protocol.errors import SystemError_
 
+#: Bytes of a file's name (NAME_MAX), and some.
+_MAX_NAME = 4096
+
 
 class BuildCopy(msgspec.Struct, frozen=True):
     """``destination`` is absolute in ``target``, a directory when it ends in a slash. Of a directory
@@ -64,9 +67,8 @@ def _pack_and_exit(args: BuildCopy, told_reading: int, told_writing: int, readin
         os.close(told_writing)
         os.close(reading)
         enter(args.source)
-        told = os.read(told_reading, 1)
-        if told:
-            _send(args, told == b"d", writing)
+        if name := os.read(told_reading, _MAX_NAME):
+            _send(args, os.fsdecode(name), writing)
             status = 0
     except BrokenPipeError:
         pass
@@ -85,8 +87,8 @@ class _Pipe:
         return len(data)
 
 
-def _send(args: BuildCopy, directory: bool, fd: int) -> None:
-    """The source as an archive, or the archive that it is."""
+def _send(args: BuildCopy, name: str, fd: int) -> None:
+    """The source as an archive (a file as *name*), or the archive that it is."""
     found = args.found
     if found.kind == "archive":
         with open(found.path, "rb") as file:
@@ -97,7 +99,7 @@ def _send(args: BuildCopy, directory: bool, fd: int) -> None:
     if found.kind == "dir":
         packer.add(found.path, "")
     else:
-        packer.add(found.path, found.name if directory else os.path.basename(args.destination))
+        packer.add(found.path, name)
     packer.close()
 
 
@@ -108,17 +110,22 @@ def _receive(args: BuildCopy, told_writing: int, reading: int) -> None:
     enter(args.target)
     os.umask(0)
     owner = ids_of(args.owner) if args.owner else (0, 0)
-    directory = args.destination.endswith("/") or os.path.isdir(args.destination)
-    destination = os.path.normpath("/" + args.destination.lstrip("/"))
-    top = destination if directory or args.found.kind != "file" else os.path.dirname(destination)
+    # Links are followed to where they lead in the target, be it there or not.
+    destination = os.path.realpath("/" + args.destination.lstrip("/"))
+    if args.found.kind != "file":
+        top, name = destination, "."
+    elif args.destination.endswith("/") or os.path.isdir(destination):
+        top, name = destination, args.found.name
+    else:
+        top, name = os.path.split(destination)
     unpack = args.found.kind == "archive"
     _make_directories(top, (0, 0) if unpack else owner)
-    os.write(told_writing, b"d" if directory else b"f")
+    os.write(told_writing, os.fsencode(name))
     source = FdSource(reading)
     # An archive's own owners are kept, whatever --chown says (moby: ADD).
     extractor = Extractor(Options(owner=None if unpack else owner))
     try:
-        extractor.extract(decompressed(source) if unpack else source, os.path.realpath(top))
+        extractor.extract(decompressed(source) if unpack else source, top)
     except OSError as error:
         raise SystemError_(f"{error.filename or top}: {(error.strerror or '').lower()}") from error
 

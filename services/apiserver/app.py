@@ -12,9 +12,9 @@ from services.apiserver.client import Engine
 from services.apiserver.events import EventHub
 from services.apiserver.middleware.paths import CleanPathMiddleware
 from services.apiserver.middleware.version import VersionMiddleware
-from services.apiserver.resources.absent import BuildCache, Missing, Plugins, Swarm
+from services.apiserver.resources.absent import Missing, Plugins, Swarm
 from services.apiserver.resources.attach_ws import AttachWebSocket
-from services.apiserver.resources.build import Build
+from services.apiserver.resources.build import Build, BuildPrune
 from services.apiserver.resources.containers import Containers
 from services.apiserver.resources.execs import Execs
 from services.apiserver.resources.images import Images
@@ -47,6 +47,7 @@ def create_app(services: Services) -> App:
     _containers(app, services.engine)
     _images(app, Images(services.engine))
     app.add_route("/build", Build(services.engine))
+    app.add_route("/build/prune", BuildPrune(services.engine))
     _networks(app, Networks(services.engine))
     _volumes(app, Volumes(services.engine))
     _absent(app)
@@ -132,7 +133,6 @@ def _absent(app: App) -> None:
         app.add_route(path, swarm)
     for path in ("/tasks", "/tasks/{name}", "/secrets", "/secrets/{name}", "/configs", "/configs/{name}"):
         app.add_route(path, swarm)
-    app.add_route("/build/prune", BuildCache())
     plugins = Plugins()
     app.add_route("/plugins", plugins, suffix="list")
     app.add_route("/plugins/privileges", plugins)

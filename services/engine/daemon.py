@@ -77,8 +77,9 @@ class Daemon:
             stack.callback(descriptors.close)
             router = Router(exec_root, descriptors.take)
             stack.push_async_callback(router.close)
-            services = await _build(settings, data_root, exec_root, router, stack)
+            services, builder = await _build(settings, data_root, exec_root, router, stack)
             await restore.restore(services)
+            await builder.recover()
             await services.volumes.sweep()
             descriptors.listen()
             router.bind()
@@ -136,7 +137,7 @@ def _prepare_roots(data_root: Path, exec_root: ExecRoot) -> Path:
 
 async def _build(
     settings: Settings, data_root: Path, exec_root: ExecRoot, router: Router, stack: AsyncExitStack
-) -> Services:
+) -> tuple[Services, Builder]:
     store = Store(
         data_root / "engine.db", (LAYERS, IMAGES, LAYER_BLOBS, VOLUMES, NETWORKS, CONTAINERS, BUILDS)
     )
@@ -174,8 +175,6 @@ async def _build(
         background=background,
     )
     networks.bind(NetworkedContainers(services))
-    builder = Builder(services, images, layers, helpers, BuildCache(store, images), background)
-    builder_verbs.register(router, builder)
     System(services).register(router)
     verbs.register(router, services)
     lifecycle_verbs.register(router, services)
@@ -187,9 +186,11 @@ async def _build(
     )
     stack.push_async_callback(transfers.close)
     transfer_verbs.register(router, transfers, registries)
+    builder = Builder(services, images, layers, helpers, BuildCache(store, images), background, transfers)
+    builder_verbs.register(router, builder)
     volume_verbs.register(router, volumes)
     network_verbs.register(router, networks)
-    return services
+    return services, builder
 
 
 def _network_settings(settings: Settings, exec_root: ExecRoot) -> NetworkSettings:

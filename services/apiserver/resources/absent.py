@@ -46,14 +46,6 @@ class Plugins:
     on_post = on_get
 
 
-class BuildCache:
-    """There is no build cache: pruning it frees nothing."""
-
-    async def on_post(self, req: Request, resp: Response) -> None:
-        resp.content_type = "application/json"
-        resp.data = b'{"CachesDeleted":null,"SpaceReclaimed":0}\n'
-
-
 class Missing:
     """Routes that exist in Docker's API and have no implementation; *what* names the feature."""
 

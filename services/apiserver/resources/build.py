@@ -16,20 +16,34 @@ from services.protocol.verbs import builder as verbs
 
 T = TypeVar("T")
 
+#: Names that versions of the API have for an amount of cache that is to be kept, in bytes.
+_SIZES = ("keep-storage", "reserved-space", "max-used-space", "min-free-space")
+
 
 class Build:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        args = build_args(Query(req))
+        args = build_args(Query(req), req.get_header("x-registry-config") or "")
         await reply.with_upload(
             req,
             lambda reader: reply.progress(req, self._engine.stream(verbs.BUILD, args, fds=[reader])),
         )
 
 
-def build_args(query: Query) -> verbs.BuildArgs:
+class BuildPrune:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        query = Query(req)
+        sizes = (query.integer(name) or 0 for name in _SIZES)
+        args = verbs.PruneArgs(all=query.flag("all"), keep_storage=max(sizes), filters=query.filters())
+        reply.document(resp, await self._engine.call(verbs.PRUNE, args))
+
+
+def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
     """The query's shape; raises ``InvalidParameter``."""
     return verbs.BuildArgs(
         tags=query.all("t"),
@@ -58,6 +72,8 @@ def build_args(query: Query) -> verbs.BuildArgs:
         security_opt=query.all("securityopt"),
         squash=query.flag("squash"),
         remote=query.text("remote"),
+        pull=query.flag("pull"),
+        registry_config=registry_config,
     )
 
 

@@ -9,12 +9,15 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.engine.builder import context, steps
+from services.engine.builder import context, running, steps
 from services.engine.builder.arguments import Arguments
+from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.output import BuildFailed, Output
+from services.engine.builder.pruning import prune
 from services.engine.builder.stage import StageState
 from services.engine.builder.steps import Tools
+from services.engine.containers.remove import remove
 from services.engine.containers.services import Services
 from services.engine.dockerfile.instructions import Instruction, Program, Stage, program, single
 from services.engine.dockerfile.parser import Dockerfile, parse
@@ -23,10 +26,11 @@ from services.engine.helpers import Helpers
 from services.engine.images import ImageManager
 from services.engine.images.model import Record
 from services.engine.images.references import Reference, parse_repository
+from services.engine.images.transfers import Transfers
 from services.engine.layers import LayerManager
 from services.engine.scopes import Background
-from services.protocol.errors import InvalidParameter, NotFound, SystemError_, Unimplemented, WharfError
-from services.protocol.verbs.builder import BuildArgs
+from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented, WharfError
+from services.protocol.verbs.builder import BuildArgs, PruneArgs, PruneReply
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class Builder:
         helpers: Helpers,
         cache: BuildCache,
         background: Background,
+        transfers: Transfers,
     ) -> None:
         self._services = services
         self._images = images
@@ -49,8 +54,19 @@ class Builder:
         self._helpers = helpers
         self._cache = cache
         self._background = background
+        self._transfers = transfers
         self._tmp = services.data_root / "tmp"
-        context.sweep(self._tmp)
+
+    async def recover(self) -> None:
+        """Start-up, when containers are known: what builds had that a crash of the engine has ended."""
+        for build_id in context.left(self._tmp):
+            for entry in list(self._services.registry):
+                if running.belongs_to(entry, build_id):
+                    await remove(self._services, entry, force=True, volumes=True)
+            await asyncio.to_thread(context.sweep, self._tmp, build_id)
+
+    async def prune(self, args: PruneArgs) -> PruneReply:
+        return await prune(self._services, self._images, self._layers, self._cache, args)
 
     async def build(self, args: BuildArgs, fd: int) -> AsyncIterator[bytes]:
         """Output lines. What is wrong before the first step is raised; later errors are the last line.
@@ -102,6 +118,7 @@ class Builder:
             escape=dockerfile.escape,
             context=directory,
             tmp=self._tmp,
+            bases=Bases(self._images, self._transfers, output, args.registry_config, always=args.pull),
             owners=owners,
             stages={},
         )
@@ -111,6 +128,7 @@ class Builder:
             record = await _Run(tools, whole).run()
             if unused := tools.arguments.unused():
                 await output.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+            await self._cache.remember_result(record.id)
             await output.result(record.id)
             await self._tag(tags, record, output)
         except WharfError as error:
@@ -165,7 +183,7 @@ class _Run:
         tools.arguments.begin_stage()
         tools.stage_index = stage.index
         state = StageState()
-        state.begin(_base(tools, stage))
+        state.begin(await _base(tools, stage))
         triggers = state.config.on_build if isinstance(state.config.on_build, list) else []
         if triggers:
             await self._trigger(state, triggers)
@@ -233,7 +251,7 @@ def _declare_meta(tools: Tools, step: Instruction) -> None:
         tools.arguments.declare_meta(name, value)
 
 
-def _base(tools: Tools, stage: Stage) -> Record | None:
+async def _base(tools: Tools, stage: Stage) -> Record | None:
     """The image a stage begins with; None for scratch."""
     name = expand(stage.base, tools.arguments.for_from(), tools.escape)
     if not name:
@@ -242,9 +260,4 @@ def _base(tools: Tools, stage: Stage) -> Record | None:
         return earlier.record
     if name == "scratch":
         return None
-    platform = stage.origin.flag("platform") or tools.args.platform
-    try:
-        image = tools.images.resolve(name, platform)
-    except NotFound as error:
-        raise BuildFailed(f"{error}; pulling images is not implemented") from error
-    return tools.images.store.by_id(image.id)
+    return await tools.bases.get(name, stage.origin.flag("platform") or tools.args.platform)

@@ -29,10 +29,13 @@ _COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 _USTAR_AT = 257
 
 
-def sweep(directory: Path) -> None:
-    """Start-up: what builds had when a crash ended them."""
-    for left in directory.glob(PREFIX + "*"):
-        shutil.rmtree(left, ignore_errors=True)
+def left(directory: Path) -> list[str]:
+    """Start-up: names of what builds had when a crash ended them."""
+    return sorted(path.name for path in directory.glob(PREFIX + "*"))
+
+
+def sweep(directory: Path, name: str) -> None:
+    shutil.rmtree(directory / name, ignore_errors=True)
 
 
 @asynccontextmanager

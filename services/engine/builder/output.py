@@ -40,6 +40,11 @@ class Output:
         """What a command wrote to its standard error, in red as the classic builder has it."""
         await self.say(f"\x1b[91m{text}\x1b[0m")
 
+    async def progress(self, line: bytes) -> None:
+        """A line of a pull."""
+        if not self._quiet:
+            await self._lines.put(line if line.endswith(b"\n") else line + b"\r\n")
+
     async def result(self, image_id: str) -> None:
         if self._quiet:
             await self._lines.put(_line({"stream": f"{image_id}\n"}))

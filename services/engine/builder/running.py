@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import os
 import socket
 import struct
@@ -32,6 +33,8 @@ from services.protocol.verbs.containers import CreateArgs
 
 _HEADER = struct.Struct(">B3xI")
 _STDERR = 2
+#: Of the requests that a build makes in its own name.
+_PREFIX = "build:"
 
 
 async def _no_descriptors() -> list[int]:
@@ -55,9 +58,13 @@ def host_config(args: BuildArgs) -> HostConfig:
     )
 
 
-async def make_container(services: Services, request: CreateRequest) -> Entry:
-    """A container that belongs to the build."""
-    context = Context("", 1, _no_descriptors)
+def belongs_to(entry: Entry, build_id: str) -> bool:
+    return entry.definition.request_id == _PREFIX + build_id
+
+
+async def make_container(services: Services, request: CreateRequest, build_id: str) -> Entry:
+    """A container that is known to belong to the build, also after a crash."""
+    context = Context(_PREFIX + build_id, 1, _no_descriptors)
     reply = await create(services, CreateArgs("", request, api_version=API_VERSION), context)
     entry = services.registry.find(reply.id)
     if entry is None:
@@ -66,7 +73,7 @@ async def make_container(services: Services, request: CreateRequest) -> Entry:
 
 
 async def run(services: Services, entry: Entry, output: Output, command: Sequence[str]) -> None:
-    """Raises :class:`BuildFailed` for another exit code than 0. A cancelled build kills it."""
+    """Raises :class:`BuildFailed` for another exit code than 0."""
     ours, theirs = socket.socketpair()
     with closing(ours):
         with closing(theirs):
@@ -74,13 +81,9 @@ async def run(services: Services, entry: Entry, output: Output, command: Sequenc
             path = services.exec_root.shim_socket(entry.id)
             await asyncio.to_thread(_hand_over, path, theirs.fileno())
         ours.setblocking(False)
-        try:
-            await start(services, entry)
-            await _tell(ours, output)
-            await until_exit(services, entry)
-        except asyncio.CancelledError:
-            await shielded(remove(services, entry, force=True, volumes=True))
-            raise
+        await start(services, entry)
+        await _tell(ours, output)
+        await until_exit(services, entry)
     code = entry.state.exit_code
     if code:
         raise BuildFailed(f"The command '{' '.join(command)}' returned a non-zero code: {code}", code)
@@ -111,6 +114,12 @@ async def _tell(ours: socket.socket, output: Output) -> None:
             text = decoders[kind].decode(data[_HEADER.size : _HEADER.size + size])
             data = data[_HEADER.size + size :]
             await (output.error(text) if kind == _STDERR else output.say(text))
+
+
+async def abandon(services: Services, entry: Entry) -> None:
+    """The build was cancelled: its container is killed and removed whatever else happens."""
+    with contextlib.suppress(WharfError):
+        await shielded(remove(services, entry, force=True, volumes=True))
 
 
 async def drop(services: Services, entry: Entry, output: Output) -> None:

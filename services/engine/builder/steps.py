@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from reexec.archive.rootfs import RootSpec
 from services.engine.builder import copying, running
 from services.engine.builder.arguments import PREDEFINED, Arguments
+from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.output import BuildFailed, Output, short
 from services.engine.builder.stage import StageState
@@ -23,7 +25,7 @@ from services.engine.helpers import Helpers
 from services.engine.images import ImageManager
 from services.engine.layers import Layer, LayerManager
 from services.protocol.api.containers import Config, CreateRequest
-from services.protocol.errors import NotFound
+from services.protocol.errors import WharfError
 from services.protocol.verbs.builder import BuildArgs
 
 _BUILDKIT_ONLY = (
@@ -48,6 +50,7 @@ class Tools:
     #: The unpacked context, and where downloads may be put meanwhile.
     context: Path
     tmp: Path
+    bases: Bases
     #: Of the context's archive (:func:`services.engine.builder.context.unpack`).
     owners: str
     #: Finished stages: by index and by name, the image each came to.
@@ -109,7 +112,7 @@ async def _announce(tools: Tools, state: StageState, command: list[str]) -> Call
         text = f" ---> Removed intermediate container {name}\n"
         return functools.partial(tools.output.say, text)
     request = _request(tools, state, command)
-    entry = await running.make_container(tools.services, request)
+    entry = await running.make_container(tools.services, request, tools.context.name)
     await tools.output.say(f" ---> Running in {short(entry.id)}\n")
     return _nothing
 
@@ -212,12 +215,15 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
     if await _from_cache(tools, state, key):
         return
     request = _request(tools, state, command, [f"{name}={value}" for name, value in extra.items()])
-    entry = await running.make_container(tools.services, request)
-    await tools.output.say(f" ---> Running in {short(entry.id)}\n")
+    entry = await running.make_container(tools.services, request, tools.context.name)
     try:
+        await tools.output.say(f" ---> Running in {short(entry.id)}\n")
         await running.run(tools.services, entry, tools.output, command)
         layer = await tools.layers.commit(entry.id)
         await _commit_layer(tools, state, key, " ".join([*counted, *command]), layer)
+    except asyncio.CancelledError:
+        await running.abandon(tools.services, entry)
+        raise
     except Exception:
         if tools.args.force_remove:
             await running.drop(tools.services, entry, tools.output)
@@ -228,7 +234,7 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
 
 async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
     _refuse_flags(step, "chmod", "link", "parents", "exclude", "keep-git-dir", "unpack")
-    copy_ = _copy_of(tools, state, step)
+    copy_ = await _copy_of(tools, state, step)
     async with copying.located(tools.helpers, tools.tmp, copy_) as sources:
         flags = f"--chown={copy_.owner} " if copy_.owner else ""
         words = f"{copy_.name} {flags}{copying.checksum(sources)} in {copy_.written} "
@@ -241,7 +247,7 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
         await _commit_layer(tools, state, key, " ".join(command), layer)
 
 
-def _copy_of(tools: Tools, state: StageState, step: Instruction) -> copying.Copy:
+async def _copy_of(tools: Tools, state: StageState, step: Instruction) -> copying.Copy:
     expander = _expander(tools, state)
     *sources, written = (expander(word) for word in step.args)
     origin = expander(step.flag("from"))
@@ -250,7 +256,7 @@ def _copy_of(tools: Tools, state: StageState, step: Instruction) -> copying.Copy
         raise BuildFailed("checksum can only be given for one source that is a URL")
     return copying.Copy(
         name=step.name.upper(),
-        source=_source(tools, origin) if origin else RootSpec(directory=str(tools.context)),
+        source=await _source(tools, origin) if origin else RootSpec(directory=str(tools.context)),
         sources=tuple(sources),
         written=written,
         destination=copying.absolute(state.config.working_dir, written),
@@ -260,7 +266,7 @@ def _copy_of(tools: Tools, state: StageState, step: Instruction) -> copying.Copy
     )
 
 
-def _source(tools: Tools, origin: str) -> RootSpec:
+async def _source(tools: Tools, origin: str) -> RootSpec:
     """The root file system of a stage (by name or number) or of an image."""
     stage = tools.stages.get(origin.lower())
     if stage is None and origin == str(tools.stage_index):
@@ -269,11 +275,9 @@ def _source(tools: Tools, origin: str) -> RootSpec:
         chain = stage.chain_id
     else:
         try:
-            chain = tools.images.resolve(origin).chain_id
-        except NotFound as error:
-            raise BuildFailed(
-                f"invalid from flag value {origin}: {error}; pulling images is not implemented"
-            ) from error
+            chain = (await tools.bases.get(origin, "")).chain_id
+        except WharfError as error:
+            raise BuildFailed(f"invalid from flag value {origin}: {error}") from error
     if not chain:
         raise BuildFailed(f"invalid from flag value {origin}: it has no file system")
     return tools.layers.image_root(chain)

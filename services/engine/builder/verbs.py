@@ -17,4 +17,8 @@ def register(router: Router, builder: Builder) -> None:
         async for line in builder.build(args, fd):
             yield line
 
+    async def prune(args: verbs.PruneArgs, _: Context) -> verbs.PruneReply:
+        return await builder.prune(args)
+
+    router.add(verbs.PRUNE, prune)
     router.add_stream(verbs.BUILD, build)

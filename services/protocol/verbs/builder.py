@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from services.protocol.api.base import Model
 from services.protocol.api.containers import Ulimit
-from services.protocol.verbs import StreamVerb
+from services.protocol.verbs import StreamVerb, Verb
 
 
 class BuildArgs(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,25 @@ class BuildArgs(msgspec.Struct, frozen=True, kw_only=True):
     security_opt: list[str] = []
     squash: bool = False
     remote: str = ""
+    pull: bool = False
+    #: ``X-Registry-Config``: accounts by registry, as the client sent them.
+    registry_config: str = ""
 
 
+class PruneArgs(msgspec.Struct, frozen=True, kw_only=True):
+    """``all``: also what could still be used. ``keep_storage`` in bytes."""
+
+    all: bool = False
+    keep_storage: int = 0
+    filters: dict[str, list[str]] = {}
+
+
+class PruneReply(Model, kw_only=True):
+    """Of ``POST /build/prune``."""
+
+    caches_deleted: list[str] | None = None
+    space_reclaimed: int = 0
+
+
+PRUNE = Verb("builder.prune", PruneArgs, PruneReply)
 BUILD = StreamVerb("builder.build", BuildArgs, bytes)

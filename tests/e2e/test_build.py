@@ -1,0 +1,160 @@
+"""``docker build``: what the transcripts cannot show: crashes, clients that leave, hostile contexts."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
+
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(180)]
+
+SLOW = "FROM busybox\nRUN echo first >/first\nRUN sleep 60\n"
+
+
+def build(engine: Engine, dockerfile: str, *flags: str, check: bool = True) -> Any:
+    os.environ["DOCKER_BUILDKIT"] = "0"
+    return engine.docker("build", *flags, "-", stdin=dockerfile, check=check)
+
+
+def begin(engine: Engine, dockerfile: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        ["docker", "build", "-"],
+        env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(dockerfile.encode())
+    process.stdin.close()
+    wait_until(lambda: "sleep" in engine.docker("ps").stdout, "the second step runs")
+    return process
+
+
+def leftovers(engine: Engine) -> list[str]:
+    """Containers, contexts and shims; nothing but builds runs in these tests."""
+    contexts = [path.name for path in (engine.data_root / "tmp").glob("build-*")]
+    shims = [path.name for path in (engine.exec_root / "shims").iterdir()]
+    return engine.docker("ps", "-aq").stdout.split() + contexts + shims
+
+
+def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for info, content in members:
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, target, 0o644
+    info.devmajor, info.devminor = (1, 3) if kind == tarfile.CHRTYPE else (0, 0)
+    return info
+
+
+def post(engine: Engine, context: bytes, query: str = "") -> str:
+    done = subprocess.run(
+        ["curl", "-sS", "--unix-socket", str(engine.socket), "--data-binary", "@-",
+         f"http://docker/v1.41/build?{query}"],
+        input=context, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout.decode()
+
+
+def test_client_that_leaves_ends_the_build(engine: Engine) -> None:
+    process = begin(engine, SLOW)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    since = time.monotonic()
+    wait_until(lambda: not leftovers(engine), "nothing is left", 10)
+    assert time.monotonic() - since < 5
+
+
+def test_crash_in_a_build_orphans_nothing_and_keeps_its_steps(engine: Engine) -> None:
+    process = begin(engine, SLOW)
+    engine.kill("engine")
+    process.kill()
+    process.wait()
+    engine.wait_ready()
+    wait_until(lambda: not leftovers(engine), "nothing is left", 20)
+    again = build(engine, SLOW.replace("sleep 60", "sleep 0")).stdout
+    assert again.count("Using cache") == 1
+    assert "Successfully built" in again
+
+
+def test_containers_that_are_kept_outlive_a_crash(engine: Engine) -> None:
+    build(engine, "FROM busybox\nRUN echo kept\n", "--rm=false", "--no-cache")
+    kept = engine.docker("ps", "-aq").stdout.split()
+    assert kept
+    engine.kill("engine")
+    engine.wait_ready()
+    assert engine.docker("ps", "-aq").stdout.split() == kept
+    engine.docker("rm", *kept)
+
+
+DOCKERFILE = (member("Dockerfile"), b"FROM busybox\nCOPY . /c\n")
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        (b"no archive at all" * 100, "archive/tar: invalid tar header"),
+        (archive(DOCKERFILE, (member("big"), b"x" * 100_000))[:50_000], "unexpected EOF"),
+        (archive(DOCKERFILE, (member("../escape"), b"x")), "outside"),
+        (archive(DOCKERFILE, (member("null", tarfile.CHRTYPE), b"")), "is a device"),
+        (archive((member("Dockerfile", tarfile.SYMTYPE, "/etc/hostname"), b"")), "Cannot locate"),
+        (archive((member("Dockerfile", tarfile.SYMTYPE, "../../../etc/hostname"), b"")), "Cannot locate"),
+        (archive((member("Dockerfile", tarfile.FIFOTYPE), b"")), "Cannot locate"),
+        (archive((member("Dockerfile", tarfile.SYMTYPE, "Dockerfile"), b"")), "too many links"),
+        (b"", "Cannot locate"),
+    ],
+    ids=["text", "cut", "dotdot", "device", "link", "relative-link", "fifo", "loop", "empty"],
+)
+def test_hostile_context_is_refused(engine: Engine, context: bytes, message: str) -> None:
+    assert message in post(engine, context)
+    assert not leftovers(engine)
+
+
+@pytest.mark.parametrize("source", ["link", "dir/link", "link/../passwd"])
+def test_links_in_a_context_end_at_its_top(engine: Engine, source: str) -> None:
+    context = archive(
+        (member("Dockerfile"), f"FROM busybox\nCOPY {source} /stolen\n".encode()),
+        (member("link", tarfile.SYMTYPE, "/etc/passwd"), b""),
+        (member("dir/link", tarfile.SYMTYPE, "../../../etc/passwd"), b""),
+    )
+    assert "file does not exist" in post(engine, context)
+
+
+def test_links_in_an_image_end_at_its_top(engine: Engine, run: Callable[..., str]) -> None:
+    """What is copied over a link lands in the image."""
+    build(engine, "FROM busybox\nRUN ln -s /tmp/wh-outside /out\n", "-t", "linked")
+    context = archive((member("Dockerfile"), b"FROM linked\nCOPY f /out/\n"), (member("f"), b"here"))
+    assert "Successfully tagged" in post(engine, context, "t=copied")
+    assert not os.path.lexists("/tmp/wh-outside")
+    assert run("copied", "cat", "/tmp/wh-outside/f") == "here"
+
+
+def test_prune_takes_dead_ends_and_leaves_results(engine: Engine) -> None:
+    build(engine, "FROM busybox\nRUN echo result >/r\n", "-t", "result")
+    unnamed = build(engine, "FROM busybox\nRUN echo unnamed >/u\n", "-q").stdout.strip()
+    failed = build(engine, "FROM busybox\nRUN echo dead >/d\nRUN false\n", check=False)
+    assert failed.returncode == 1
+    engine.docker("container", "prune", "-f")
+    pruned = engine.docker("builder", "prune", "-f").stdout
+    assert "Deleted build cache objects" in pruned
+    images = engine.docker("images", "-aq", "--no-trunc").stdout
+    assert unnamed in images
+    assert "Using cache" in build(engine, "FROM busybox\nRUN echo result >/r\n").stdout
+    assert "Deleted" not in engine.docker("builder", "prune", "-f").stdout
+    engine.docker("builder", "prune", "-af")
+    assert "Using cache" not in build(engine, "FROM busybox\nRUN echo result >/r\n").stdout
