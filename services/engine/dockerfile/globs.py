@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 
 
 def _regex(pattern: str, *, greedy: bool) -> str:
-    body = fnmatch.translate(pattern).removeprefix("(?s:").removesuffix(")\\Z")
-    return body if greedy else body.replace(".*", ".*?")
+    """``*`` and ``?`` are all that is special; a backslash takes that away."""
+    out, at, many = "", 0, ".*" if greedy else ".*?"
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "\\" and at + 1 < len(pattern):
+            at += 1
+            out += re.escape(pattern[at])
+        else:
+            out += {"*": many, "?": "."}.get(char) or re.escape(char)
+        at += 1
+    return out
 
 
 def strip_prefix(value: str, pattern: str, *, longest: bool) -> str:

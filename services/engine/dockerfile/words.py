@@ -114,16 +114,36 @@ class _Lexer:
             word = self.run("}")
             return _choose(char, name, value or "", word, unset=unset)
         if char in ("#", "%", "/") and not colon:
-            return _trim(char, value or "", self._raw_to_brace())
+            return self._trimmed(char, value or "")
         raise InvalidParameter(f"unsupported modifier ({char}) in substitution")
 
-    def _raw_to_brace(self) -> str:
-        end = self._text.find("}", self._at)
-        if end < 0:
-            raise InvalidParameter("unexpected end of statement while looking for matching }")
-        raw = self._text[self._at : end]
-        self._at = end + 1
-        return raw
+    def _trimmed(self, operator: str, value: str) -> str:
+        """``${x#p}``, ``${x##p}``, ``${x%p}``, ``${x%%p}``, ``${x/p/r}``, ``${x//p/r}``, glob patterns."""
+        longest = self._text.startswith(operator, self._at)
+        self._at += longest
+        if operator == "/":
+            pattern = self._raw("/")
+            return replace(value, pattern, self.run("}"), everywhere=longest)
+        strip = strip_prefix if operator == "#" else strip_suffix
+        return strip(value, self._raw("}"), longest=longest)
+
+    def _raw(self, stop: str) -> str:
+        """Up to *stop* (consumed), variables expanded, escapes kept as backslashes for the pattern."""
+        result = ""
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            if char == stop:
+                self._at += 1
+                return result
+            if char == "$":
+                result += self._dollar()
+            elif char == self._escape and self._at + 1 < len(self._text):
+                result += "\\" + self._text[self._at + 1]
+                self._at += 2
+            else:
+                result += char
+                self._at += 1
+        raise InvalidParameter(f"unexpected end of statement while looking for matching {stop}")
 
 
 def _choose(operator: str, name: str, value: str, word: str, *, unset: bool) -> str:
@@ -134,18 +154,6 @@ def _choose(operator: str, name: str, value: str, word: str, *, unset: bool) -> 
     if unset:
         raise InvalidParameter(f"{name}: {word or 'parameter is not set'}")
     return value
-
-
-def _trim(operator: str, value: str, pattern: str) -> str:
-    """``${x#p}``, ``${x##p}``, ``${x%p}``, ``${x%%p}``, ``${x/p/r}``, ``${x//p/r}`` with glob patterns."""
-    longest = pattern.startswith(operator)
-    pattern = pattern[1:] if longest else pattern
-    if operator == "#":
-        return strip_prefix(value, pattern, longest=longest)
-    if operator == "%":
-        return strip_suffix(value, pattern, longest=longest)
-    wanted, _, replacement = pattern.partition("/")
-    return replace(value, wanted, replacement, everywhere=longest)
 
 
 def expand(word: str, env: Mapping[str, str], escape: str = "\\") -> str:
