@@ -8,7 +8,7 @@ import msgspec
 
 from reexec.archive import syscalls
 from reexec.helpers import mountfrom
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import Conflict, InvalidParameter
 
 
 class MountSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +36,28 @@ def isolate() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
-def enter(spec: RootSpec) -> None:
+def gone(pid: int) -> str:
+    """Text of the error of a root whose process has ended: nothing has been done then."""
+    return f"process {pid} has ended"
+
+
+def reach(spec: RootSpec) -> int:
+    """A descriptor of the root of *spec*'s process, for :func:`enter`; -1 if it has none.
+
+    Raises ``Conflict`` with the text of :func:`gone`: who asks may ask again for another root.
+    """
+    if not spec.pid:
+        return -1
+    try:
+        return os.open(f"/proc/{spec.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        raise Conflict(gone(spec.pid)) from None
+
+
+def enter(spec: RootSpec, reached: int = -1) -> None:
     """Make the root of *spec* this process's root; there is no way back. Raises ``OSError``."""
     if spec.pid:
-        _enter_process(spec)
+        _enter_process(spec, reached if reached >= 0 else reach(spec))
     elif spec.directory:
         if spec.mounts:
             isolate()
@@ -79,14 +97,14 @@ def _inside(root: str, target: str) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-def _enter_process(spec: RootSpec) -> None:
-    root = f"/proc/{spec.pid}/root"
+def _enter_process(spec: RootSpec, root_fd: int) -> None:
     if not spec.own_mount_only:
-        os.chroot(root)
+        os.fchdir(root_fd)
+        os.chroot(".")
+        os.close(root_fd)
         return
     # A clone of the root's mount alone lacks what is mounted on it: volumes, /dev, /etc/hosts.
     # It can only be made from inside the mount namespace it belongs to.
-    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     namespace = os.open(f"/proc/{spec.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.setns(namespace, syscalls.CLONE_NEWNS)
     os.fchdir(root_fd)

@@ -8,7 +8,7 @@ import os
 import msgspec
 
 from reexec.archive.extract import Extractor, Options
-from reexec.archive.rootfs import RootSpec, enter
+from reexec.archive.rootfs import RootSpec, enter, reach
 from reexec.archive.streams import FdSource, decompressed
 from reexec.call import Call
 from reexec.registry import register
@@ -34,8 +34,9 @@ class Untar(msgspec.Struct, frozen=True):
 def main(call: Call) -> bytes:
     """The result is a digest of the owners' names in the archive, which are used for nothing else."""
     args = call.document(Untar)
+    reached = reach(args.root)  # before anything is read: an archive can be read once only
     source = decompressed(FdSource(call.fds.get("stdin", 0)))
-    enter(args.root)
+    enter(args.root, reached)
     os.umask(0)
     path = os.path.realpath("/" + args.path.lstrip("/"))
     if not os.path.lexists(path):

@@ -7,11 +7,15 @@ between the client and the helper.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import os
 import posixpath
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from reexec.archive.rootfs import MountSpec, RootSpec
+from reexec.archive.rootfs import MountSpec, RootSpec, gone
 from reexec.helpers.stat import Found
 from reexec.helpers.tar import Tar
 from reexec.helpers.untar import Untar
@@ -19,12 +23,16 @@ from services.engine.containers.model import Entry, MountKind, Status
 from services.engine.containers.services import Services
 from services.engine.rpc import Context, Router
 from services.protocol.api.containers import FilesystemChange
-from services.protocol.errors import InvalidParameter, NotFound
+from services.protocol.errors import Conflict, InvalidParameter, NotFound
 from services.protocol.fdpass import Handover
 from services.protocol.verbs import Nothing, Ref
 from services.protocol.verbs import containers as verbs
 
+T = TypeVar("T")
+
 _RUNNING = (Status.RUNNING, Status.PAUSED)
+#: Seconds until the end of a process that is gone is known for certain, and between two looks.
+_EXIT_KNOWN, _LOOK = 5.0, 0.01
 
 
 def register(router: Router, services: Services) -> None:
@@ -65,6 +73,18 @@ class _Handlers:
             return RootSpec(pid=entry.state.pid)
         return self._services.layers.root(entry.id, self._mounts(entry))
 
+    async def _in_root(self, entry: Entry, work: Callable[[RootSpec], Awaitable[T]]) -> T:
+        """Run *work* on the container's root, and again on its next one when it stopped just then."""
+        deadline = time.monotonic() + _EXIT_KNOWN
+        while True:
+            root = self._root(entry)
+            try:
+                return await work(root)
+            except Conflict as error:
+                if not root.pid or str(error) != gone(root.pid) or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_LOOK)
+
     def _mounts(self, entry: Entry) -> list[MountSpec]:
         """Volumes and binds of a stopped container, outer ones first."""
         found = []
@@ -97,11 +117,13 @@ class _Handlers:
         return self._services.layers.tar(Tar(root=root))
 
     async def _stat(self, ref: str, entry: Entry, path: str) -> tuple[RootSpec, verbs.PathStat]:
-        root = self._root(entry)
-        found = await self._services.layers.path_stat(root, path)
-        if found is None:
-            raise NotFound(f"Could not find the file {path} in container {ref}")
-        return root, _path_stat(path, found)
+        async def look(root: RootSpec) -> tuple[RootSpec, verbs.PathStat]:
+            found = await self._services.layers.path_stat(root, path)
+            if found is None:
+                raise NotFound(f"Could not find the file {path} in container {ref}")
+            return root, _path_stat(path, found)
+
+        return await self._in_root(entry, look)
 
     async def stat(self, args: verbs.ArchiveArgs, _: Context) -> verbs.PathStat:
         entry = self._services.registry.get(args.ref)
@@ -121,16 +143,20 @@ class _Handlers:
             entry = self._services.registry.get(args.ref)
             path = absolute(args.path)
             self._check_writable(entry, path)
-            arguments = Untar(
-                root=self._root(entry),
-                path=path,
-                container=args.ref,
-                owner=(entry.definition.config.user or "0:0") if args.copy_uid_gid else "",
-                no_overwrite_dir_non_dir=args.no_overwrite_dir_non_dir,
-            )
             if len(fds) != 1:
                 raise InvalidParameter("the request has no body")
-            await self._services.layers.untar(arguments, fds[0])
+
+            async def extract(root: RootSpec) -> None:
+                arguments = Untar(
+                    root=root,
+                    path=path,
+                    container=args.ref,
+                    owner=(entry.definition.config.user or "0:0") if args.copy_uid_gid else "",
+                    no_overwrite_dir_non_dir=args.no_overwrite_dir_non_dir,
+                )
+                await self._services.layers.untar(arguments, fds[0])
+
+            await self._in_root(entry, extract)
         finally:
             for fd in fds:
                 os.close(fd)
