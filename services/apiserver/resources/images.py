@@ -27,7 +27,8 @@ class Images:
         reply.document(resp, [views.summary(row, req.context.version) for row in rows])
 
     async def on_get_json(self, req: Request, resp: Response, name: str) -> None:
-        found = await self._engine.document(verbs.INSPECT, Ref(name))
+        args = verbs.InspectArgs(name, _platform(Query(req).text("platform")))
+        found = await self._engine.document(verbs.INSPECT, args)
         reply.document(resp, views.inspect(found, req.context.version))
 
     async def on_get_history(self, req: Request, resp: Response, name: str) -> None:
@@ -113,3 +114,16 @@ class Images:
 
     async def on_get_search(self, req: Request, resp: Response) -> None:
         raise Unimplemented("searching a registry is not supported")
+
+
+def _platform(text: str) -> str:
+    """``{"os": "linux", "architecture": "arm64"}`` as ``linux/arm64``; raises ``InvalidParameter``."""
+    if not text:
+        return ""
+    try:
+        given = msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.MsgspecError as error:
+        raise InvalidParameter(f"failed to parse platform: {error}") from error
+    if not given.get("os") or not given.get("architecture"):
+        raise InvalidParameter("both OS and Architecture must be provided")
+    return "/".join(part for name in ("os", "architecture", "variant") if (part := given.get(name, "")))

@@ -40,6 +40,7 @@ from services.engine.containers.validate.network import check_network_mode
 from services.engine.containers.validate.resources import check_early
 from services.engine.containers.volumes_create import create_volumes, fill_volumes, settle
 from services.engine.contracts import Image
+from services.engine.registry import platforms
 from services.engine.rpc import Context
 from services.engine.scopes import Undo
 from services.protocol.api.containers import Config, CreateReply, CreateRequest, HostConfig
@@ -63,6 +64,8 @@ async def create(services: Services, args: CreateArgs, context: Context) -> Crea
         return CreateReply(id=made)
     config, host, endpoints, warnings = _check(services, args)
     image = _image(services, config, args.platform)
+    if image is not None and not args.platform:
+        warnings += platforms.foreign(image.os, image.architecture)
     entry = await _create(services, args, context, config, host, endpoints, image)
     announce(services, entry, "create")
     return CreateReply(id=entry.id, warnings=warnings)

@@ -21,7 +21,9 @@ class _Handlers:
     async def list_(self, args: verbs.ListArgs, _: Context) -> list[api.ImageSummary]:
         return self._images.summaries(all=args.all, filters=args.filters, shared_size=args.shared_size)
 
-    async def inspect(self, args: Ref, _: Context) -> api.ImageInspect:
+    async def inspect(self, args: verbs.InspectArgs, _: Context) -> api.ImageInspect:
+        if args.platform:
+            self._images.resolve(args.ref, args.platform)
         return self._images.inspect(args.ref)
 
     async def history(self, args: Ref, _: Context) -> list[api.HistoryItem]:

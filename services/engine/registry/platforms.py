@@ -77,3 +77,13 @@ def parse(text: str) -> Platform:
 def matches(wanted: Platform, system: str, architecture: str, variant: str) -> bool:
     """An index's entry is what is *wanted*; an entry without a variant is the usual one."""
     return _normalized(system or "linux", architecture, variant) == wanted
+
+
+def foreign(system: str, architecture: str) -> list[str]:
+    """The warning about a container of an image that is not for this host; none if it is."""
+    if not architecture or _normalized(system or "linux", architecture, "") == host():
+        return []
+    return [
+        f"The requested image's platform ({system or 'linux'}/{architecture}) does not match the detected "
+        f"host platform ({host()}) and no specific platform was requested"
+    ]

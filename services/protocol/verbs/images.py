@@ -16,6 +16,13 @@ class ListArgs(msgspec.Struct, frozen=True):
     shared_size: bool = False
 
 
+class InspectArgs(msgspec.Struct, frozen=True):
+    """With ``platform`` (``os/architecture/variant``) an image of another one is not found."""
+
+    ref: str
+    platform: str = ""
+
+
 class TagArgs(msgspec.Struct, frozen=True):
     ref: str
     repo: str
@@ -92,7 +99,7 @@ class Resolved(msgspec.Struct, frozen=True):
 
 
 LIST = Verb("images.list", ListArgs, list[api.ImageSummary])
-INSPECT = Verb("images.inspect", Ref, api.ImageInspect)
+INSPECT = Verb("images.inspect", InspectArgs, api.ImageInspect)
 HISTORY = Verb("images.history", Ref, list[api.HistoryItem])
 TAG = Verb("images.tag", TagArgs, Nothing)
 REMOVE = Verb("images.remove", RemoveArgs, list[api.DeleteItem])

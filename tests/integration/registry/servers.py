@@ -1,0 +1,186 @@
+"""Registries for tests: Debian's docker-registry on loopback, and a proxy before it that misbehaves."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import http.server
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.harness.readiness import wait_until
+
+BINARY = shutil.which("docker-registry")
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+#: ``me`` and ``secret`` as htpasswd has them.
+HTPASSWD = "me:$2b$05$ifrpu4uu4yu9Ro3sKdvt2uxuZZd2V08kwzXnAKxXrmgcB9McsLlu6\n"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Registry:
+    """``docker-registry`` with its files below *root*."""
+
+    def __init__(self, root: Path, *, password: bool = False, tls: bool = False) -> None:
+        self.root = root
+        self.port = free_port()
+        self.host = f"127.0.0.1:{self.port}"
+        http_: dict[str, Any] = {"addr": self.host}
+        if tls:
+            make_certificate(root)
+            http_["tls"] = {"certificate": str(root / "tls.crt"), "key": str(root / "tls.key")}
+        document: dict[str, Any] = {
+            "version": "0.1",
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(root / "data")}, "delete": {"enabled": True}},
+            "http": http_,
+        }
+        if password:
+            (root / "htpasswd").write_text(HTPASSWD)
+            document["auth"] = {"htpasswd": {"realm": "test", "path": str(root / "htpasswd")}}
+        (root / "config.yml").write_text(json.dumps(document))
+        with (root / "registry.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(BINARY), "serve", str(root / "config.yml")], stdout=log, stderr=log
+            )
+        wait_until(self._listens, "the registry listens", 20)
+
+    def _listens(self) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def blob(self, digest: str) -> Path:
+        value = digest.removeprefix("sha256:")
+        base = self.root / "data/docker/registry/v2/blobs/sha256"
+        return base / value[:2] / value / "data"
+
+    def manifest(self, name: str, tag: str = "latest") -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("GET", f"/v2/{name}/manifests/{tag}", headers={"Accept": MANIFEST})
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        assert answer.status == 200, data
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+    def put_manifest(self, name: str, tag: str, document: Any, media_type: str = MANIFEST) -> str:
+        data = json.dumps(document).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("PUT", f"/v2/{name}/manifests/{tag}", data, {"Content-Type": media_type})
+        answer = connection.getresponse()
+        told = answer.read()
+        connection.close()
+        assert answer.status == 201, told
+        return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def make_certificate(root: Path) -> None:
+    """A self-signed certificate for 127.0.0.1."""
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=registry",
+            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(root / "tls.key"),
+            "-out", str(root / "tls.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+
+
+class Fault:
+    """What happens to one request: see :class:`Proxy`."""
+
+    def __init__(self, *, status: int = 0, cut: int = -1, body: bytes | None = None) -> None:
+        self.status = status
+        self.cut = cut
+        self.body = body
+
+
+class Proxy:
+    """Passes requests on to a registry; ``fault(method, path, headers)`` may spoil one.
+
+    ``status`` answers with that status, ``cut`` closes the connection after so many bytes of the body,
+    ``body`` is sent in place of the real one. ``seen`` has (method, path, Range, Authorization).
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.seen: list[tuple[str, str, str, str]] = []
+        self.fault: Callable[[str, str], Fault | None] = lambda method, path: None
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                return
+
+            def do_GET(self) -> None:
+                proxy.handle(self, registry.port)
+
+            do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_GET
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def handle(self, request: http.server.BaseHTTPRequestHandler, port: int) -> None:
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
+        self.seen.append(
+            (request.command, request.path, headers.get("Range", ""), headers.get("Authorization", ""))
+        )
+        body = request.rfile.read(int(headers.get("Content-Length", 0)))
+        fault = self.fault(request.command, request.path)
+        if fault and fault.status:
+            request.send_response(fault.status)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request(request.command, request.path, body or None, {**headers, "Host": self.host})
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        if fault and fault.body is not None:
+            data = fault.body
+        request.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                request.send_header(name, value)
+        length = answer.getheader("Content-Length") if request.command == "HEAD" else str(len(data))
+        request.send_header("Content-Length", length or "0")
+        request.end_headers()
+        if request.command == "HEAD":
+            return
+        if fault and fault.cut >= 0:
+            request.wfile.write(data[: fault.cut])
+            request.wfile.flush()
+            request.close_connection = True
+            request.connection.shutdown(socket.SHUT_RDWR)
+            return
+        request.wfile.write(data)
+
+
+__all__ = ["BINARY", "Fault", "Proxy", "Registry"]
