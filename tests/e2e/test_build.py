@@ -144,6 +144,23 @@ def test_links_in_an_image_end_at_its_top(engine: Engine, run: Callable[..., str
     assert run("copied", "cat", "/tmp/wh-outside/f") == "here"
 
 
+def test_cache_from_an_image_that_came_without_its_parents(engine: Engine) -> None:
+    steps = "FROM busybox\nENV A=1\nRUN echo once >/once\nRUN true\nCMD x\n"
+    build(engine, steps, "-t", "source")
+    before = engine.docker("image", "inspect", "-f", "{{.Id}}", "source").stdout
+    saved = engine.root / "source.tar"
+    engine.docker("save", "-o", str(saved), "source")
+    engine.docker("rmi", "-f", "source")
+    engine.docker("builder", "prune", "-af")
+    engine.docker("load", "-i", str(saved))
+    assert build(engine, steps).stdout.count("Using cache") == 0
+    again = build(engine, steps, "--cache-from", "source,nosuch", "-t", "again").stdout
+    assert again.count("Using cache") == 4
+    assert engine.docker("image", "inspect", "-f", "{{.Id}}", "again").stdout == before
+    other = build(engine, steps.replace("CMD x", "CMD y"), "--cache-from", "source").stdout
+    assert other.count("Using cache") == 3
+
+
 def test_prune_takes_dead_ends_and_leaves_results(engine: Engine) -> None:
     build(engine, "FROM busybox\nRUN echo result >/r\n", "-t", "result")
     unnamed = build(engine, "FROM busybox\nRUN echo unnamed >/u\n", "-q").stdout.strip()

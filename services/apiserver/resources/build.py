@@ -51,6 +51,7 @@ def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
         build_args=_json(query, "buildargs", dict[str, str | None]) or {},
         labels=_json(query, "labels", dict[str, str]) or {},
         target=query.text("target"),
+        cache_from=_json(query, "cachefrom", list[str]) or [],
         no_cache=query.flag("nocache"),
         quiet=query.flag("q"),
         remove=query.flag("rm", True),

@@ -13,6 +13,7 @@ from services.engine.builder import context, running, steps
 from services.engine.builder.arguments import Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
+from services.engine.builder.cachefrom import CacheSources
 from services.engine.builder.output import BuildFailed, Output
 from services.engine.builder.pruning import prune
 from services.engine.builder.stage import StageState
@@ -112,6 +113,7 @@ class Builder:
             layers=self._layers,
             helpers=self._helpers,
             cache=self._cache,
+            cache_sources=CacheSources(self._images, self._layers, args.cache_from),
             args=args,
             output=output,
             arguments=Arguments(args.build_args),

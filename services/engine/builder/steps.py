@@ -14,6 +14,7 @@ from services.engine.builder import copying, running
 from services.engine.builder.arguments import PREDEFINED, Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
+from services.engine.builder.cachefrom import CacheSources
 from services.engine.builder.output import BuildFailed, Output, short
 from services.engine.builder.stage import StageState
 from services.engine.containers.ids import new_id
@@ -43,6 +44,7 @@ class Tools:
     layers: LayerManager
     helpers: Helpers
     cache: BuildCache
+    cache_sources: CacheSources
     args: BuildArgs
     output: Output
     arguments: Arguments
@@ -97,7 +99,7 @@ async def _nothing_done(tools: Tools, state: StageState, before: Config, words: 
     """A step that only changed the configuration: an image without a layer of its own."""
     command = [*state.shell(), "#(nop) ", words]
     key = tools.cache.key(before, command)
-    if await _from_cache(tools, state, key):
+    if await _from_cache(tools, state, key, " ".join(command)):
         return
     container = await _announce(tools, state, command)
     await _commit(tools, state, key, " ".join(command), None, state.config)
@@ -121,13 +123,18 @@ async def _nothing() -> None:
     return None
 
 
-async def _from_cache(tools: Tools, state: StageState, key: str) -> bool:
-    if tools.args.no_cache or state.cache_missed or not state.image_id:
+async def _from_cache(tools: Tools, state: StageState, key: str, created_by: str) -> bool:
+    if tools.args.no_cache or state.cache_missed:
         return False
-    image_id = tools.cache.find(state.image_id, key)
+    image_id = tools.cache.find(state.image_id, key) if state.image_id else None
+    if image_id is not None and not tools.cache_sources.allow(image_id):
+        image_id = None
     record = tools.images.store.by_id(image_id) if image_id else None
     if record is None:
-        state.cache_missed = True
+        record = await tools.cache_sources.find(state, created_by)
+    if record is None:
+        # dockerd looks nothing up that has no parent, and goes on with the next step.
+        state.cache_missed = bool(state.image_id)
         return False
     state.record = record
     await tools.output.say(" ---> Using cache\n")
@@ -154,7 +161,7 @@ async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
     words = settings.workdir(state, step, _expander(tools, state))
     command = [*state.shell(), f"#(nop) {words}"]
     key = tools.cache.key(before, command)
-    if await _from_cache(tools, state, key):
+    if await _from_cache(tools, state, key, " ".join(command)):
         return
     container = await _announce(tools, state, command)
     layer_id = new_id()
@@ -212,7 +219,7 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
     ]
     counted = [f"|{len(told)}", *told] if told else []
     key = tools.cache.key(state.config, [*counted, *command])
-    if await _from_cache(tools, state, key):
+    if await _from_cache(tools, state, key, " ".join([*counted, *command])):
         return
     request = _request(tools, state, command, [f"{name}={value}" for name, value in extra.items()])
     entry = await running.make_container(tools.services, request, tools.context.name)
@@ -241,7 +248,7 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
         command = [*state.shell(), f"#(nop) {words}"]
         owners = tools.owners if copy_.from_context else ""
         key = tools.cache.key(state.config, [*command, owners])
-        if await _from_cache(tools, state, key):
+        if await _from_cache(tools, state, key, " ".join(command)):
             return
         layer = await copying.copy_into(tools.layers, tools.helpers, copy_, sources, state.chain_id)
         await _commit_layer(tools, state, key, " ".join(command), layer)

@@ -21,6 +21,7 @@ class BuildArgs(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     target: str = ""
     no_cache: bool = False
+    cache_from: list[str] = []
     quiet: bool = False
     remove: bool = True
     force_remove: bool = False
