@@ -10,7 +10,8 @@ REPLAY ?= ../shared/replay
 # Debian packages, and a file that tells whether each is there.
 PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
             busybox-static:/bin/busybox procps:/bin/ps \
-            tini:/usr/bin/tini-static iproute2:/sbin/ip
+            tini:/usr/bin/tini-static iproute2:/sbin/ip \
+            docker-registry:/usr/bin/docker-registry openssl:/usr/bin/openssl
 REPLAY_PACKAGES := jq:/usr/bin/jq curl:/usr/bin/curl gcc:/usr/bin/cc libc6-dev:/usr/include/stdlib.h
 
 # What the daemon imports: imported once by `make venv`, so that no start compiles it.

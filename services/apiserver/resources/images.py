@@ -67,7 +67,8 @@ class Images:
         elif (source := query.text("fromSrc")) == "-":
             await self._import(req, query)
         elif source:
-            raise Unimplemented("importing an image from a URL is not supported")
+            args = _import_args(query, source)
+            await reply.progress(req, self._engine.stream(verbs.IMPORT, args))
         else:
             raise InvalidParameter("fromImage or fromSrc must be specified")
 
@@ -81,13 +82,7 @@ class Images:
         await reply.progress(req, self._engine.stream(verbs.PULL, args))
 
     async def _import(self, req: Request, query: Query) -> None:
-        args = verbs.ImportArgs(
-            query.text("repo"),
-            query.text("tag"),
-            query.text("message"),
-            query.all("changes"),
-            query.platform(),
-        )
+        args = _import_args(query, "")
         await reply.with_upload(
             req,
             lambda reader: reply.progress(req, self._engine.stream(verbs.IMPORT, args, fds=[reader])),
@@ -127,3 +122,14 @@ def _platform(text: str) -> str:
     if not given.get("os") or not given.get("architecture"):
         raise InvalidParameter("both OS and Architecture must be provided")
     return "/".join(part for name in ("os", "architecture", "variant") if (part := given.get(name, "")))
+
+
+def _import_args(query: Query, source: str) -> verbs.ImportArgs:
+    return verbs.ImportArgs(
+        query.text("repo"),
+        query.text("tag"),
+        query.text("message"),
+        query.all("changes"),
+        query.platform(),
+        source,
+    )

@@ -8,6 +8,7 @@ a crash, found unused at start-up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
@@ -18,8 +19,9 @@ from pathlib import Path
 
 import msgspec
 
+from reexec.helpers.download import Download, Downloaded
 from reexec.helpers.load import Loaded
-from services.engine.helpers import Helpers
+from services.engine.helpers import Helpers, ask, document
 from services.engine.images.archive import Archive, ArchivedImage, host_platform
 from services.engine.images.changes import apply_changes
 from services.engine.images.notices import Notices
@@ -127,6 +129,25 @@ class Loader:
             os.close(fd)
         return layer.chain_id
 
+    @contextlib.asynccontextmanager
+    async def fetched(self, url: str) -> AsyncIterator[int]:
+        """The archive at *url*, downloaded."""
+        if "://" not in url:
+            url = f"http://{url}"
+        if not url.startswith(("http://", "https://")):
+            raise InvalidParameter(f"unsupported protocol scheme: {url}")
+        directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=self._tmp))
+        try:
+            arguments = document("docker-download", Download(url, str(directory), "archive"))
+            downloaded = await ask(self._helpers, arguments, Downloaded)
+            fd = os.open(downloaded.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+        finally:
+            await shielded(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
+
     async def import_(self, fd: int, args: ImportArgs) -> AsyncIterator[bytes]:
         """An archive of files becomes an image of one layer. Raises before anything is sent."""
         reference = parse_repository(args.repo, args.tag) if args.repo else None
@@ -136,7 +157,7 @@ class Loader:
         config.entrypoint = config.entrypoint or None
         layer = await self._layers.chains.register("", fd)
         try:
-            created, comment = rfc3339(time.time_ns()), args.message or "Imported from -"
+            created, comment = rfc3339(time.time_ns()), args.message or f"Imported from {args.source or '-'}"
             document = {
                 "architecture": architecture,
                 "comment": comment,

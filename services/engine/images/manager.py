@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from services.engine.contracts import Committed, ContainerUsers, Image
@@ -160,6 +161,10 @@ class ImageManager:
 
     def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncIterator[bytes]:
         return self._loader.load(fd, quiet=quiet, platform=platform)
+
+    def fetched(self, url: str) -> AbstractAsyncContextManager[int]:
+        """A descriptor of what is at *url*. Raises ``InvalidParameter``."""
+        return self._loader.fetched(url)
 
     def import_(self, fd: int, args: ImportArgs) -> AsyncIterator[bytes]:
         return self._loader.import_(fd, args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 
+from services.engine.images.loading import line
 from services.engine.images.manager import ImageManager
 from services.engine.rpc import Context, Router
 from services.protocol.api import images as api
@@ -45,7 +46,9 @@ class _Handlers:
                 yield item
 
     async def import_(self, args: verbs.ImportArgs, context: Context) -> AsyncIterator[bytes]:
-        async with _Body(context) as fd:
+        async with self._images.fetched(args.source) if args.source else _Body(context) as fd:
+            if args.source:
+                yield line(status=f"Downloading from {args.source}")
             async for item in self._images.import_(fd, args):
                 yield item
 

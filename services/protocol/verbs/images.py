@@ -43,13 +43,17 @@ class LoadArgs(msgspec.Struct, frozen=True):
 
 
 class ImportArgs(msgspec.Struct, frozen=True):
-    """The archive is the request's descriptor ticket; ``changes`` are Dockerfile instructions."""
+    """The archive is the request's descriptor ticket, or at the URL ``source``.
+
+    ``changes`` are Dockerfile instructions.
+    """
 
     repo: str = ""
     tag: str = ""
     message: str = ""
     changes: list[str] = []
     platform: str = ""
+    source: str = ""
 
 
 class PullArgs(msgspec.Struct, frozen=True):
