@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reexec.archive.streams import BLOCK
+from reexec.archive.syscalls import is_kernel_view
 from reexec.archive.tarfmt import XATTR_PREFIX
 
 #: Attributes an archive carries (moby: capabilities and what users set themselves).
@@ -31,8 +32,9 @@ class Sink(Protocol):
 class Packer:
     """Writes entries to *sink*; :meth:`close` ends the archive.
 
-    With *one_filesystem* directories on other file systems are written empty, as they are below
-    what is mounted on them.
+    Below the top, the kernel's views (/proc, /sys) are written empty: their files vanish and change
+    size while they are read. With *one_filesystem* directories on other file systems are written
+    empty, as they are below what is mounted on them.
     """
 
     sink: Sink
@@ -51,11 +53,18 @@ class Packer:
                 found = os.lstat(path)
             except FileNotFoundError:
                 continue  # a running container goes on while it is read
-            foreign = self.one_filesystem and found.st_dev != device
+            foreign = found.st_dev != device and stat.S_ISDIR(found.st_mode) and self._is_left_out(path)
             if name:
                 self._entry(path, name, found)
             if stat.S_ISDIR(found.st_mode) and not foreign:
                 pending.extend(self._below(path, name))
+
+    def _is_left_out(self, path: str) -> bool:
+        """Of a directory on another file system. What /proc and /sys show is not the container's."""
+        try:
+            return self.one_filesystem or is_kernel_view(path)
+        except FileNotFoundError:
+            return True
 
     def one(self, path: str, name: str) -> None:
         """*path* alone."""

@@ -26,6 +26,9 @@ MOVE_MOUNT_F_EMPTY_PATH = 4
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 
+#: ``f_type`` of proc, sysfs, cgroup, cgroup2 (linux/magic.h).
+_KERNEL_VIEWS = frozenset({0x9FA0, 0x62656572, 0x27E0EB, 0x63677270})
+
 
 @functools.cache
 def _libc() -> Any:
@@ -55,6 +58,14 @@ def unshare(flags: int) -> None:
 
 def setns(fd: int, kind: int) -> None:
     _check(_libc().setns(fd, kind), "setns")
+
+
+def is_kernel_view(path: str) -> bool:
+    """Whether *path* is in a file system that shows the kernel's state rather than files."""
+    # struct statfs is 120 bytes at most (asm-generic/statfs.h); it begins with f_type, a long.
+    result = (ctypes.c_long * 32)()
+    _check(_libc().statfs(os.fsencode(path), result), path)
+    return result[0] in _KERNEL_VIEWS
 
 
 def syncfs(fd: int) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import tarfile
+
 from tests.harness.engine import Engine
 
 
@@ -12,3 +16,16 @@ def test_a_container_that_stops_while_its_files_are_copied(engine: Engine) -> No
             engine.docker("cp", "/etc/hostname", "flicker:/tmp/copied")
         engine.docker("restart", "-t", "0", "flicker")
     engine.docker("rm", "-f", "flicker")
+
+
+def test_the_whole_root_of_a_running_container(engine: Engine) -> None:
+    """With the kernel's views empty: they are not the container's files."""
+    engine.docker("run", "-d", "--name", "whole", "busybox", "sleep", "1000")
+    archive = subprocess.run(
+        ["docker", "cp", "whole:/", "-"], env=engine.environment, capture_output=True, check=True, timeout=60
+    )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        names = tar.getnames()
+    engine.docker("rm", "-f", "whole")
+    assert any(name.endswith("etc/passwd") for name in names)
+    assert not [name for name in names if "proc/" in name or "sys/" in name]

@@ -29,6 +29,15 @@ _PING_HEADERS = {
 _OBJECT_TYPES = ("container", "image", "volume", "build-cache")
 
 
+class AuthConfig(msgspec.Struct, frozen=True):
+    """Body of ``/auth``."""
+
+    username: str = ""
+    password: str = ""
+    serveraddress: str = ""
+    identitytoken: str = ""
+
+
 class System:
     def __init__(self, engine: Engine, events: EventHub) -> None:
         self._engine = engine
@@ -69,13 +78,11 @@ class System:
         reply.document(resp, document)
 
     async def on_post_auth(self, req: Request, resp: Response) -> None:
-        given = await body.document(req)
-        if not isinstance(given, dict):
-            raise InvalidParameter("invalid JSON: got EOF while reading request body")
-        names = ("username", "password", "serveraddress", "identitytoken")
-        answer = await self._engine.call(
-            image_verbs.AUTH, image_verbs.AuthArgs(*(str(given.get(name) or "") for name in names))
+        given = await body.read_json(req, AuthConfig, required=True)
+        arguments = image_verbs.AuthArgs(
+            given.username, given.password, given.serveraddress, given.identitytoken
         )
+        answer = await self._engine.call(image_verbs.AUTH, arguments)
         token = {"IdentityToken": answer.identity_token} if answer.identity_token else {}
         reply.document(resp, {"Status": answer.status, **token})
 

@@ -263,3 +263,11 @@ def test_views_add_what_old_versions_had(client: Client, engine: FakeEngine) -> 
     assert old["NetworkSettings"]["IPAddress"] == "172.17.0.2"
     assert old["Config"]["MacAddress"] == "02:42:ac:11:00:02"
     assert json.dumps(old)
+
+
+@pytest.mark.parametrize("field", ["username", "password", "serveraddress", "identitytoken"])
+def test_credentials_of_wrong_types(client: Client, engine: FakeEngine, field: str) -> None:
+    engine.start()
+    status, document, _ = client.request("POST", "/auth", {field: ["x"]})
+    assert status == 400 and document["message"].startswith("invalid JSON: json: cannot unmarshal array")
+    assert engine.calls == []
