@@ -17,7 +17,8 @@ from services.engine.layers import LayerManager
 from services.protocol.errors import InvalidParameter, Unimplemented, WharfError
 from services.protocol.verbs.builder import PruneArgs, PruneReply
 
-_FILTERS = ("id", "until", "unused-for")
+#: Entries have no labels: none has ``label``, all are without (``docker system prune`` passes these on).
+_FILTERS = ("id", "until", "unused-for", "label", "label!")
 
 
 async def prune(
@@ -60,6 +61,8 @@ def _until(args: PruneArgs) -> float | None:
 
 
 def _chosen(record: Record | None, image: str, args: PruneArgs, until: float | None) -> bool:
+    if args.filters.get("label"):
+        return False
     ids = args.filters.get("id", ())
     if ids and not any(image.removeprefix("sha256:").startswith(one) for one in ids):
         return False
