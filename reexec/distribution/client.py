@@ -66,8 +66,8 @@ class Repository:
         url = f"{self.endpoint.url}/v2/"
         self._offline = True
         response = self._transport.request("GET", url)
-        if response.status == 401:
-            self._let_in(response, url, "GET", first=True)
+        if response.status == 401 and self._let_in(response, url, "GET", first=True):
+            finish(response)
             response = self._transport.request("GET", url, self._headers(url, {}))
         finish(response)
         return response.status
@@ -80,9 +80,9 @@ class Repository:
         if response.status != 401:
             return response
         # A body that is a stream has been consumed: the ping has let us in before.
-        if not isinstance(body, bytes | None):
+        if not isinstance(body, bytes | None) or not self._let_in(response, url, method):
             return response
-        self._let_in(response, url, method)
+        finish(response)
         return self._transport.request(method, url, self._headers(url, headers or {}), body)
 
     def _headers(self, url: str, headers: Mapping[str, str]) -> dict[str, str]:
@@ -90,29 +90,27 @@ class Repository:
         ours = self._authorization and url.startswith(self.endpoint.url + "/")
         return {**({"Authorization": self._authorization} if ours else {}), **headers}
 
-    def _let_in(self, response: Response, url: str, method: str, *, first: bool = False) -> None:
-        """Answer a 401. At the ping, missing credentials are no error yet: the request itself tells."""
-        challenges = challenge.parse(", ".join(response.headers.getlist("WWW-Authenticate")))
-        error = failures.of(response)
-        credentials = self._target.credentials
+    def _let_in(self, response: Response, url: str, method: str, *, first: bool = False) -> bool:
+        """Get what a 401 asks for; False when there is nothing new to try, and the answer stands.
+
+        At the ping, missing credentials are no error yet: the request itself tells.
+        """
         before = self._authorization
-        for one in challenges:
+        for one in challenge.parse(", ".join(response.headers.getlist("WWW-Authenticate"))):
             if one.scheme == "bearer":
                 self._authorization = "Bearer " + self._token(one.parameters)
             elif one.scheme == "basic":
-                if not credentials.username or not credentials.password:
+                if not self._target.credentials.username or not self._target.credentials.password:
                     if first:
-                        return
+                        return False
                     if self._target.push:
                         raise SystemError_("no basic auth credentials")
                     raise SystemError_(f'{method.capitalize()} "{url}": no basic auth credentials')
-                self._authorization = basic(credentials)
+                self._authorization = basic(self._target.credentials)
             else:
                 continue
-            if self._authorization == before and not first:
-                raise error.told()
-            return
-        raise error.told()
+            return self._authorization != before
+        return False
 
     def _scopes(self) -> list[str]:
         if not self.path:

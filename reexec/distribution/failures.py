@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from reexec.distribution import challenge
 from reexec.distribution.transport import Response, TransportError, finish
 from services.protocol.errors import (
     Forbidden,
@@ -48,6 +49,8 @@ def of(response: Response, missing: str = "") -> RegistryError:
     """The error that *response* carries; *missing* is the code of a 404 without one (of a HEAD)."""
     status = response.status
     data = finish(response)
+    if status == 401 and (refused := _refused_token(response)):
+        return RegistryError(status, *refused)
     for error in _errors(data):
         code, message = str(error.get("code") or ""), str(error.get("message") or "")
         if code:
@@ -62,6 +65,16 @@ def of(response: Response, missing: str = "") -> RegistryError:
     if status >= 500:
         return RegistryError(status, "", f"received unexpected HTTP status: {status} {reason}".rstrip())
     return RegistryError(status, "", f"unexpected status code {status} {reason}".rstrip())
+
+
+def _refused_token(response: Response) -> tuple[str, str] | None:
+    """What a token lacked (RFC 6750 section 3.1): it comes before what the body says."""
+    for one in challenge.parse(", ".join(response.headers.getlist("WWW-Authenticate"))):
+        if one.scheme == "bearer" and one.parameters.get("error") == "insufficient_scope":
+            return _DEFAULTS[403]
+        if one.scheme == "bearer" and one.parameters.get("error") == "invalid_token":
+            return _DEFAULTS[401]
+    return None
 
 
 def _errors(data: bytes) -> list[dict[str, Any]]:
