@@ -290,7 +290,8 @@ def test_events_that_come_again_change_nothing(tmp_path: Path) -> None:
         world.shims.queue.put_nowait(pb.Envelope(id=entry.id, oom=pb.TaskOOM()))
         world.shims.queue.put_nowait(pb.Envelope(id=entry.id, oom=pb.TaskOOM()))
         world.shims.end(entry.id, 137)
-        await eventually(lambda: entry.state.status is Status.EXITED)
+        await eventually(lambda: "die" in world.names())  # told once the exit is on record
+        assert entry.state.status is Status.EXITED
         assert entry.state.oom_killed and world.names() == ["start", "oom", "die"]
         await world.close()
 
