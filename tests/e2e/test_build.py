@@ -26,7 +26,7 @@ def build(engine: Engine, dockerfile: str, *flags: str, check: bool = True) -> A
     return engine.docker("build", *flags, "-", stdin=dockerfile, check=check)
 
 
-def begin(engine: Engine, dockerfile: str) -> subprocess.Popen[bytes]:
+def begin(engine: Engine, dockerfile: str, *, wait: bool = True) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         ["docker", "build", "-"],
         env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
@@ -35,7 +35,8 @@ def begin(engine: Engine, dockerfile: str) -> subprocess.Popen[bytes]:
     assert process.stdin is not None
     process.stdin.write(dockerfile.encode())
     process.stdin.close()
-    wait_until(lambda: "sleep" in engine.docker("ps").stdout, "the second step runs")
+    if wait:
+        wait_until(lambda: "sleep" in engine.docker("ps").stdout, "the second step runs")
     return process
 
 
@@ -78,6 +79,18 @@ def test_client_that_leaves_ends_the_build(engine: Engine) -> None:
     since = time.monotonic()
     wait_until(lambda: not leftovers(engine), "nothing is left", 10)
     assert time.monotonic() - since < 5
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.35, 0.5])
+def test_client_may_leave_at_any_time(engine: Engine, delay: float) -> None:
+    dockerfile = "FROM busybox\n" + f"WORKDIR /w{delay}\nRUN true\nCOPY Dockerfile /d\n" * 8
+    process = begin(engine, dockerfile, wait=False)
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not leftovers(engine), "nothing is left", 15)
+    assert "Successfully built" in build(engine, dockerfile).stdout
+    assert not leftovers(engine)
 
 
 def test_crash_in_a_build_orphans_nothing_and_keeps_its_steps(engine: Engine) -> None:

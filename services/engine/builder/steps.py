@@ -25,6 +25,7 @@ from services.engine.dockerfile.words import expand
 from services.engine.helpers import Helpers
 from services.engine.images import ImageManager
 from services.engine.layers import Layer, LayerManager
+from services.engine.scopes import shielded
 from services.protocol.api.containers import Config, CreateRequest
 from services.protocol.errors import WharfError
 from services.protocol.verbs.builder import BuildArgs
@@ -170,7 +171,7 @@ async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
         await tools.layers.make_directory(layer_id, state.config.working_dir)
         layer = await tools.layers.commit(layer_id)
     finally:
-        await tools.layers.remove(layer_id)
+        await shielded(tools.layers.remove(layer_id))
     await _commit_layer(tools, state, key, " ".join(command), layer)
     await container()
 
@@ -228,6 +229,8 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
         await running.run(tools.services, entry, tools.output, command)
         layer = await tools.layers.commit(entry.id)
         await _commit_layer(tools, state, key, " ".join([*counted, *command]), layer)
+        if tools.args.remove:
+            await running.drop(tools.services, entry, tools.output)
     except asyncio.CancelledError:
         await running.abandon(tools.services, entry)
         raise
@@ -235,8 +238,6 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
         if tools.args.force_remove:
             await running.drop(tools.services, entry, tools.output)
         raise
-    if tools.args.remove:
-        await running.drop(tools.services, entry, tools.output)
 
 
 async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
