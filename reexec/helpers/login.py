@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-
 import msgspec
 
 from reexec.call import Call
@@ -27,6 +25,8 @@ class LoggedIn(msgspec.Struct, frozen=True):
 @register("docker-login")
 def main(call: Call) -> bytes:
     """Each endpoint in turn, until one lets us in or its token server says no."""
+    import http.client
+
     from reexec.distribution.client import Repository
 
     target = call.document(Login).target

@@ -36,6 +36,22 @@ def icc_needs_iptables(values: Values) -> None:
         )
 
 
+def mirrors(values: Values) -> None:
+    """The texts are those of moby ``daemon/pkg/registry/config.go``."""
+    for mirror in values["registry-mirror"]:
+        scheme, found, rest = mirror.partition("://")
+        if not found:
+            text = f"invalid mirror: no scheme specified for {json.dumps(mirror)}"
+            raise ConfigError(f"{text}: must use either 'https://' or 'http://'")
+        if scheme not in ("http", "https"):
+            text = f"invalid mirror: unsupported scheme {json.dumps(scheme)} in {json.dumps(mirror)}"
+            raise ConfigError(f"{text}: must use either 'https://' or 'http://'")
+        if not rest.rstrip("/") or "/" in rest.rstrip("/") or "?" in rest or "#" in rest:
+            raise ConfigError(
+                f"invalid mirror: path, query, or fragment at end of the URI {json.dumps(mirror)}"
+            )
+
+
 def ip_masq_needs_iptables(values: Values) -> None:
     if values["ip-masq"] and not values["iptables"]:
         raise ConfigError(
@@ -95,6 +111,11 @@ def numbers(values: Values) -> None:
         raise ConfigError(f"invalid default MTU: {values['mtu']}")
     if values["default-shm-size"] < 0:
         raise ConfigError(f"invalid default shm size: {values['default-shm-size']}")
+    for flag in ("max-concurrent-downloads", "max-concurrent-uploads"):
+        if values[flag] < 0:
+            raise ConfigError(f"invalid {flag.replace('-', ' ')}: {values[flag]}")
+    if values["max-download-attempts"] <= 0:
+        raise ConfigError(f"invalid max download attempts: {values['max-download-attempts']}")
 
 
 def seccomp_profile_is_there(values: Values) -> None:
@@ -118,6 +139,7 @@ CHECKS: tuple[Callable[[Values], None], ...] = (
     modes,
     labels_agree,
     numbers,
+    mirrors,
     seccomp_profile_is_there,
 )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,15 @@ from services.protocol.errors import (
     SystemError_,
     Unauthorized,
 )
+
+
+def test_helpers_bring_the_http_library_only_when_they_run() -> None:
+    """The zygote imports all of them, and every process that is forked shares what it has."""
+    code = (
+        "import sys, reexec.helpers.pull, reexec.helpers.push, reexec.helpers.login\n"
+        "sys.exit(any(name in sys.modules for name in ('urllib3', 'ssl', 'http.client')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_challenges() -> None:
