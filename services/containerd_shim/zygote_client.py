@@ -32,7 +32,8 @@ class ZygoteClient:
     a new zygote starts wait in its backlog."""
 
     def __init__(self, exec_root: ExecRoot) -> None:
-        self._listener = fdpass.listen(exec_root.zygote, backlog=1024)
+        self._path = exec_root.zygote
+        self._listener = fdpass.listen(self._path, backlog=1024)
         self._scratch = exec_root.root / "zygote-scratch"
         self._process: subprocess.Popen[bytes] | None = None
         self._packets: Packets | None = None
@@ -76,6 +77,7 @@ class ZygoteClient:
         if self._process is not None:
             self._process.wait()
         self._listener.close()
+        self._path.unlink(missing_ok=True)
 
     async def fork_shim(self, directory: Path, request: bytes, listener: socket.socket) -> int:
         """Fork the shim that serves *listener*; returns its pid."""

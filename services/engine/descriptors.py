@@ -51,6 +51,7 @@ class Descriptors:
         if self._listener is not None:
             loop.remove_reader(self._listener)
             self._listener.close()
+            self._path.unlink(missing_ok=True)
         for connection in list(self._connections):
             self._drop(connection)
         for ticket in list(self._kept):

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -144,6 +145,11 @@ class Router:
         self._router.close(linger=200)
         self._pub.close(linger=200)
         self._context.term()
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        for address in (self._exec_root.engine_address, self._exec_root.events_address):
+            Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
 
     async def _answer(self, identity: bytes, request: Request) -> None:
         reply = await self._reply(identity, request)
