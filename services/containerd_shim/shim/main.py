@@ -14,13 +14,15 @@ from services.containerd_shim.logdrivers.files import compress
 from services.containerd_shim.logdrivers.sink import open_sink
 from services.containerd_shim.loop import Loop, ignore_signals, watch_children
 from services.containerd_shim.runtime import syscall
-from services.containerd_shim.shim.maker import Maker
 from services.containerd_shim.shim.server import Server
 from services.containerd_shim.shim.task import Task
 from services.protocol import task_pb2 as pb
 
 #: Killed last when memory runs out: the container's processes first.
 OOM_SCORE = b"-999"
+
+#: Seconds until the maker is forked: when the service has been answered, and before it asks for more.
+_MAKER_DELAY = 0.001
 
 _SURVIVED = tuple(map(int, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)))
 _prctl = ctypes.CDLL(None).prctl
@@ -33,15 +35,15 @@ def run(request: pb.StartShimRequest, directory: str, listener_fd: int) -> None:
     What runs here is written for few touched pages: each costs every container 4 KB.
     """
     _become_daemon(request.id, directory)
-    maker = Maker()
     loop = Loop()
     listener = socket.socket(fileno=listener_fd)
     server = Server(loop, listener)
     log = request.log
     sink = open_sink(log.driver, log.path, log.options, log.attributes, _compress_apart)
-    task = Task(loop, request, directory, sink, maker, lambda: server.finish(loop.stop))
+    task = Task(loop, request, directory, sink, lambda: server.finish(loop.stop))
     server.task = task
     watch_children(loop, task.child_exited)
+    loop.later(_MAKER_DELAY, task.fork_maker)
     gc.enable()  # what came from the zygote is frozen; a shim lives long enough to have garbage
     loop.run()
 

@@ -2,7 +2,7 @@
 
 A shim shares its memory with the zygote until it writes to it, and running Python writes to it
 (reference counts). What making a container touches is touched here and given back; the shim, which
-stays for the container's life, only receives the result. It is forked when the shim begins, while the
+stays for the container's life, only receives the result. It is forked soon after the shim, while the
 engine is still preparing, so that nobody waits for the fork::
 
     shim                              maker
@@ -97,11 +97,10 @@ class Maker:
         return Making(made, fds)
 
     def dismiss(self) -> None:
-        """There will be no container; nothing happens once one was ordered."""
-        if self._ours.fileno() >= 0:
-            self._ours.close()
-            with contextlib.suppress(ChildProcessError):  # the loop was quicker
-                os.waitpid(self._pid, 0)
+        """There will be no container."""
+        self._ours.close()
+        with contextlib.suppress(ChildProcessError):  # the loop was quicker
+            os.waitpid(self._pid, 0)
 
 
 def _be_maker(answer: socket.socket) -> None:

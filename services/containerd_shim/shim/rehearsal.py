@@ -71,7 +71,7 @@ def _play(directory: str) -> None:
     with fdpass.connect(directory + "/shim.sock") as peer:
         server = Server(loop, listener)
         sink = open_sink(log.driver, log.path, request.log.options, request.log.attributes)
-        server.task = task = Task(loop, request, directory, sink, None, lambda: None)
+        server.task = task = Task(loop, request, directory, sink, lambda: None)
         fdpass.send(peer, Subscribe())
         for seq, (method, message) in enumerate(_calls()):
             fdpass.send(peer, TaskCall(seq, method, message.SerializeToString()))

@@ -37,7 +37,7 @@ EXEC_KEPT = 300.0
 
 
 class Task:
-    """``on_deleted`` is called when nothing is left of the container. Without a *maker* there is none."""
+    """``on_deleted`` is called when nothing is left of the container."""
 
     def __init__(
         self,
@@ -45,11 +45,10 @@ class Task:
         request: pb.StartShimRequest,
         directory: str,
         sink: LogSink | None,
-        maker: Maker | None,
         on_deleted: Callable[[], None],
     ) -> None:
         self.loop = loop
-        self._maker = maker
+        self._maker: Maker | None = None
         self.id = request.id
         self.directory = directory
         self.events = EventLog(request.id)
@@ -111,18 +110,19 @@ class Task:
 
     # Init: create, start, exit.
 
+    def fork_maker(self) -> None:
+        """Ahead of :meth:`create`, which otherwise does it."""
+        if self._maker is None and self.init.status == pb.PREPARED and self._making is None:
+            self._maker = Maker()
+
     def create(self, request: pb.CreateTaskRequest) -> int:
         """Make the container; its init waits for :meth:`start`. Returns the pid of init."""
         if self.init.status != pb.PREPARED or self._making is not None:
             raise Conflict(f"task {self.id} already exists")
 
         def start(stdio: Stdio) -> Started:
-            assert self._maker is not None
-            try:
-                self._making = self._maker.make(self.id, request, stdio)
-            except BaseException:
-                self._maker = Maker()  # for another attempt
-                raise
+            maker, self._maker = self._maker or Maker(), None
+            self._making = maker.make(self.id, request, stdio)
             return self._making.started
 
         self.init.launch(start)
@@ -276,6 +276,7 @@ class Task:
         if process.status in (pb.PREPARED, pb.STOPPED):
             if process is self.init and self._maker is not None:
                 self._maker.dismiss()
+                self._maker = None
             self._delete(process, reply)
         elif request.kill:
             process.waiters.append(lambda process: self._delete(process, reply))
