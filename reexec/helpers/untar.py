@@ -49,7 +49,7 @@ def main(call: Call) -> bytes:
     )
     extractor = Extractor(options)
     extractor.extract(source, path)
-    return hashlib.sha256(repr(sorted(extractor.owner_names)).encode()).hexdigest().encode()
+    return msgspec.msgpack.encode(hashlib.sha256(repr(sorted(extractor.owner_names)).encode()).hexdigest())
 
 
 def owner_of(text: str) -> tuple[int, int]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tests.harness.engine import REPOSITORY, Engine
 
-#: The docker command prints Go maps in random order: a transcript may differ by its own luck.
-TRIES = 3
+#: The docker command prints Go maps in random order, and one short id in 300 has no letter, which the
+#: transcripts take for a number: one may differ by its own luck, one time in two.
+TRIES = 8
 PASSING = REPOSITORY / "tests/replay.passing"
 
 

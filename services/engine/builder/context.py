@@ -54,8 +54,7 @@ async def unpack(helpers: Helpers, directory: Path, fd: int) -> str:
 
     Returns a digest of the owners' names in the archive, which Docker's cache tells apart."""
     arguments = Untar(root=RootSpec(directory=str(directory)), path="/", devices=False)
-    digest = await helpers.run(document("docker-untar", arguments), {"stdin": fd})
-    return digest.decode()
+    return await ask(helpers, document("docker-untar", arguments), str, {"stdin": fd})
 
 
 async def fetch(helpers: Helpers, tmp: Path, directory: Path, url: str, dockerfile: str) -> str:
