@@ -27,6 +27,7 @@ import msgspec
 
 from services.containerd_shim.plainfork import fork
 from services.containerd_shim.runtime.container import Container, ContainerState, Started, Stdio
+from services.containerd_shim.runtime.syscall import close_range
 from services.protocol import fdpass, oci
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import Failure, Unavailable, from_failure, to_failure
@@ -107,6 +108,10 @@ def _be_maker(answer: socket.socket) -> None:
     """In the child: never returns."""
     try:
         signal.set_wakeup_fd(-1)
+        # Of the shim's descriptors it keeps none: a client must see the end when the shim lets it go.
+        if answer.fileno() > 3:
+            close_range(3, answer.fileno() - 1)
+        close_range(answer.fileno() + 1)
         try:
             order, stdio = fdpass.receive(answer, Order)
         except Unavailable:
