@@ -7,6 +7,7 @@ disk. Names are reserved in memory first, so that two creates cannot both have o
 from __future__ import annotations
 
 import bisect
+import functools
 import sqlite3
 from collections.abc import Iterator
 
@@ -124,9 +125,18 @@ class Registry:
     async def add(self, entry: Entry) -> None:
         """Register a new container whose name is reserved; visible when this returns."""
         definition, state = _encode(entry.definition), _encode(entry.state)
-        await self._store.execute(
-            "INSERT INTO containers VALUES (?, ?, ?, ?)", entry.id, entry.definition.name, definition, state
-        )
+        try:
+            await self._store.execute(
+                "INSERT INTO containers VALUES (?, ?, ?, ?)",
+                entry.id,
+                entry.definition.name,
+                definition,
+                state,
+            )
+        except BaseException:
+            # A cancelled write is written all the same; what takes it back is queued behind it.
+            self._store.submit(functools.partial(_delete, entry.id))
+            raise
         self._insert(entry)
 
     async def save_state(self, entry: Entry) -> None:
@@ -176,3 +186,7 @@ class Registry:
     def _insert(self, entry: Entry) -> None:
         self._by_id[entry.id] = entry
         bisect.insort(self._ids, entry.id)
+
+
+def _delete(container_id: str, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM containers WHERE id=?", (container_id,))

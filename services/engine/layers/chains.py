@@ -6,8 +6,10 @@ at work with it (a load). They are counted in memory and recounted at start-up, 
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -191,8 +193,14 @@ class Chains:
                 layer.size,
             )
         except BaseException:
+            # A cancelled write is written all the same; what takes it back is queued behind it.
+            self._store.submit(functools.partial(_delete, layer))
             del self._layers[layer.chain_id], self._users[layer.chain_id]
             raise
 
     async def _abandon(self, cache_id: str) -> None:
         self._abandon_now(cache_id)
+
+
+def _delete(layer: Layer, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM layers WHERE chain_id=? AND cache_id=?", (layer.chain_id, layer.cache_id))
