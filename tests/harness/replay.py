@@ -13,9 +13,12 @@ from pathlib import Path
 
 from tests.harness.engine import REPOSITORY, Engine
 
-#: The docker command prints Go maps in random order, and one short id in 300 has no letter, which the
-#: transcripts take for a number: one may differ by its own luck, one time in two.
-TRIES = 8
+#: Times a differing transcript is played.
+TRIES = 3
+#: These print labels, which the docker command puts in random order: they differ one time in two by
+#: its luck alone, and are played more often.
+RANDOM = ("networks/002-network-ls.t", "networks/020-volume-create-ls.t")
+RANDOM_TRIES = 8
 PASSING = REPOSITORY / "tests/replay.passing"
 
 
@@ -56,10 +59,12 @@ def main() -> int:
         with archive.open("rb") as file:
             daemon.client.images.load(file)
         files = [tools / "scenarios" / name for name in names]
-        for _ in range(TRIES):
+        for played in range(1, RANDOM_TRIES + 1):
             files = _play(daemon, tools, files)
             if not files:
                 return 0
+            if played >= TRIES and any(not str(file).endswith(RANDOM) for file in files):
+                return 1
         return 1
     finally:
         daemon.close()
