@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.harness import SESSION
 from tests.harness.engine import Engine
+
+
+@pytest.fixture(scope="session")
+def debian_directory() -> Iterator[Path]:
+    """Where ``harness.debian`` keeps a root file system and packages: they are made once for all tests."""
+    if os.geteuid() != 0:
+        pytest.skip("debootstrap needs root")
+    if shutil.which("debootstrap") is None:
+        pytest.skip("there is no debootstrap")
+    directory = Path(tempfile.mkdtemp(prefix=f"wh-{SESSION}-debian-", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
