@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+
+from services.engine.dockerfile.instructions import Instruction
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 #: May be given without being declared; they are in no history and no cache key.
@@ -18,8 +21,16 @@ class Arguments:
         self._stage: dict[str, str | None] = {}
         self._used: set[str] = set()
 
-    def begin_stage(self) -> None:
-        self._stage = {}
+    def of_stage(self) -> Arguments:
+        """For one stage: what it declares is seen there alone, but counts as used."""
+        own = copy.copy(self)
+        own._stage = {}
+        return own
+
+    def mention(self, step: Instruction) -> None:
+        """A step that is not executed: what it declares is used all the same."""
+        if step.name == "arg":
+            self._used.update(word.partition("=")[0] for word in step.args)
 
     def declare_meta(self, name: str, default: str | None) -> None:
         """An ARG before the first FROM."""

@@ -9,13 +9,14 @@ from contextlib import aclosing
 import msgspec
 
 from reexec.distribution.model import Credentials
-from services.engine.builder.output import BuildFailed, Output
+from services.engine.builder.output import BuildFailed, Speech
 from services.engine.images import ImageManager
 from services.engine.images.model import Record
 from services.engine.images.references import Reference, is_identifier, parse
 from services.engine.images.transfers import Transfers
 from services.engine.registry import platforms
 from services.engine.registry.credentials import AuthConfig
+from services.engine.scopes import KeyedLocks
 from services.protocol.errors import InvalidParameter, NotFound
 
 #: What the docker command calls Docker Hub in its credentials.
@@ -29,27 +30,31 @@ class Bases:
         self,
         images: ImageManager,
         transfers: Transfers,
-        output: Output,
         registry_config: str,
         *,
         always: bool,
     ) -> None:
         self._images = images
         self._transfers = transfers
-        self._output = output
         self._accounts = _accounts(registry_config)
         self._always = always
         self._pulled: set[str] = set()
+        #: Stages that want the same image at the same time pull it once.
+        self._locks = KeyedLocks()
 
-    async def get(self, name: str, platform: str) -> Record:
-        """Raises what pulling raises."""
+    async def get(self, name: str, platform: str, output: Speech) -> Record:
+        """Tells *output* of a pull. Raises what pulling raises."""
+        async with self._locks.hold(name):
+            return await self._get(name, platform, output)
+
+    async def _get(self, name: str, platform: str, output: Speech) -> Record:
         if not self._always or name in self._pulled:
             try:
                 return self._local(name, platform)
             except NotFound:
                 if is_identifier(name):
                     raise
-        await self._pull(name, platform)
+        await self._pull(name, platform, output)
         self._pulled.add(name)
         return self._local(name, platform)
 
@@ -59,7 +64,7 @@ class Bases:
             raise NotFound(f"No such image: {name}")
         return record
 
-    async def _pull(self, name: str, platform: str) -> None:
+    async def _pull(self, name: str, platform: str, output: Speech) -> None:
         reference = parse(name)
         if not reference.digest:
             reference = reference.with_default_tag()
@@ -69,7 +74,7 @@ class Bases:
             async for line in lines:
                 if error := msgspec.json.decode(line, type=_Line).error:
                     raise BuildFailed(error)
-                await self._output.progress(line)
+                await output.progress(line)
 
     def _credentials(self, reference: Reference) -> Credentials:
         for host in (reference.domain, f"https://{reference.domain}", *_HUBS.get(reference.domain, ())):

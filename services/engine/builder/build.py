@@ -9,20 +9,19 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.engine.builder import context, running, steps
+from services.engine.builder import context, running
 from services.engine.builder.arguments import Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
-from services.engine.builder.output import BuildFailed, Output
+from services.engine.builder.output import Output
 from services.engine.builder.pruning import prune
-from services.engine.builder.stage import StageState
+from services.engine.builder.stages import Stages
 from services.engine.builder.steps import Tools
 from services.engine.containers.remove import remove
 from services.engine.containers.services import Services
-from services.engine.dockerfile.instructions import Instruction, Program, Stage, program, single
+from services.engine.dockerfile.instructions import Program, program
 from services.engine.dockerfile.parser import Dockerfile, parse
-from services.engine.dockerfile.words import expand
 from services.engine.helpers import Helpers
 from services.engine.images import ImageManager
 from services.engine.images.model import Record
@@ -120,14 +119,15 @@ class Builder:
             escape=dockerfile.escape,
             context=directory,
             tmp=self._tmp,
-            bases=Bases(self._images, self._transfers, output, args.registry_config, always=args.pull),
+            bases=Bases(self._images, self._transfers, args.registry_config, always=args.pull),
             owners=owners,
-            stages={},
+            slots=asyncio.Semaphore(_at_once()),
         )
         try:
             for warning in dockerfile.warnings:
                 await output.say(f"{warning}\n")
-            record = await _Run(tools, whole).run()
+            stages = Stages(tools, output, whole, self._background, only_needed=bool(args.target))
+            record = await stages.run()
             if unused := tools.arguments.unused():
                 await output.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
             await self._cache.remember_result(record.id)
@@ -138,8 +138,10 @@ class Builder:
         except Exception as error:
             log.exception("a build failed")
             await output.failed(SystemError_(str(error) or type(error).__name__))
-        finally:
-            await output.close()
+        except asyncio.CancelledError:
+            output.cut()
+            raise
+        await output.close()
 
     async def _tag(self, tags: list[Reference], record: Record, output: Output) -> None:
         for reference in tags:
@@ -147,78 +149,9 @@ class Builder:
             await output.say(f"Successfully tagged {reference.familiar}\n")
 
 
-class _Run:
-    """The steps of one build, counted."""
-
-    def __init__(self, tools: Tools, whole: Program) -> None:
-        self._tools = tools
-        self._whole = whole
-        self._labels = [
-            single(f"LABEL {_quote(k)}={_quote(v)}") for k, v in sorted(tools.args.labels.items())
-        ]
-        self._total = len(whole.arguments) + sum(1 + len(stage.instructions) for stage in whole.stages)
-        self._total += len(self._labels)
-        self._number = 0
-
-    async def run(self) -> Record:
-        tools = self._tools
-        for step in self._whole.arguments:
-            await self._say(step.node.original)
-            _declare_meta(tools, step)
-        state = StageState()
-        for stage in self._whole.stages:
-            state = await self._stage(stage, last=stage is self._whole.stages[-1])
-        if state.record is None:
-            raise BuildFailed("No image was generated. Is your Dockerfile empty?")
-        return state.record
-
-    async def _say(self, text: str) -> None:
-        self._number += 1
-        await self._tools.output.say(f"Step {self._number}/{self._total} : {text}")
-        await self._tools.output.say("\n")
-
-    async def _stage(self, stage: Stage, *, last: bool) -> StageState:
-        tools = self._tools
-        if stage.name and stage.name in tools.stages:
-            raise BuildFailed("a stage name already used")
-        await self._say(stage.origin.node.original)
-        tools.arguments.begin_stage()
-        tools.stage_index = stage.index
-        state = StageState()
-        state.begin(await _base(tools, stage))
-        triggers = state.config.on_build if isinstance(state.config.on_build, list) else []
-        if triggers:
-            await self._trigger(state, triggers)
-        await tools.output.say(" ---> \n") if state.record is None else await tools.output.image(
-            state.image_id
-        )
-        for step in stage.instructions:
-            await self._step(state, step)
-        if last:
-            for step in self._labels:
-                await self._step(state, step)
-        tools.stages[str(stage.index)] = state
-        if stage.name:
-            tools.stages[stage.name] = state
-        return state
-
-    async def _step(self, state: StageState, step: Instruction) -> None:
-        await self._say(step.node.original)
-        await steps.execute(self._tools, state, step)
-        await self._tools.output.image(state.image_id)
-
-    async def _trigger(self, state: StageState, triggers: list[str]) -> None:
-        state.config.on_build = None
-        plural = "" if len(triggers) == 1 else "s"
-        await self._tools.output.say(f"# Executing {len(triggers)} build trigger{plural}\n")
-        for text in triggers:
-            await steps.execute(self._tools, state, single(text, self._tools.escape))
-
-
-def _quote(text: str) -> str:
-    if text and all(char.isalnum() or char in "._-/:@+," for char in text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"' if text else ""
+def _at_once() -> int:
+    """RUN and COPY of one build at work at the same time: some of them wait for a network."""
+    return max(4, 2 * len(os.sched_getaffinity(0)))
 
 
 def _check(args: BuildArgs) -> list[Reference]:
@@ -244,22 +177,3 @@ def _until_target(whole: Program, target: str) -> Program:
         if stage.name == target.lower():
             return Program(whole.arguments, whole.stages[: stage.index + 1])
     raise InvalidParameter(f'target stage "{target}" could not be found')
-
-
-def _declare_meta(tools: Tools, step: Instruction) -> None:
-    for word in step.args:
-        name, equals, default = word.partition("=")
-        value = expand(default, tools.arguments.for_from(), tools.escape) if equals else None
-        tools.arguments.declare_meta(name, value)
-
-
-async def _base(tools: Tools, stage: Stage) -> Record | None:
-    """The image a stage begins with; None for scratch."""
-    name = expand(stage.base, tools.arguments.for_from(), tools.escape)
-    if not name:
-        raise BuildFailed(f"base name ({stage.base}) should not be blank")
-    if (earlier := tools.stages.get(name.lower())) is not None and not name.isdigit():
-        return earlier.record
-    if name == "scratch":
-        return None
-    return await tools.bases.get(name, stage.origin.flag("platform") or tools.args.platform)

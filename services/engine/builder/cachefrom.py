@@ -22,11 +22,16 @@ class CacheSources:
     def __init__(self, images: ImageManager, layers: LayerManager, names: Sequence[str]) -> None:
         self._images = images
         self._layers = layers
+        self._names = tuple(names)
         self._restricted = bool(names)
         self._sources: list[Record] = []
         for name in names:
             with contextlib.suppress(NotFound):
                 self._sources.append(images.store.get(name))
+
+    def fresh(self) -> CacheSources:
+        """The same for another stage."""
+        return CacheSources(self._images, self._layers, self._names)
 
     def allow(self, image_id: str) -> bool:
         """Whether the cache's own image may be used: always, unless sources were named."""

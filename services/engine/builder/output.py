@@ -1,9 +1,16 @@
-"""The output of a build: JSON lines, in the words of the classic builder."""
+"""The output of a build: JSON lines, in the words of the classic builder.
+
+Stages run at the same time, and what they say reads as if they had run one after the other: a stage
+speaks into :class:`Ahead`, which keeps its lines until it is the stage's turn.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -11,6 +18,8 @@ from services.protocol.errors import WharfError
 
 #: Lines that wait for a slow client before the build waits with them.
 _BACKLOG = 256
+#: Bytes of a stage's output that are kept in memory; the rest is in a file without a name.
+_IN_MEMORY = 256 << 10
 
 
 class BuildFailed(WharfError):
@@ -21,16 +30,14 @@ class BuildFailed(WharfError):
         self.code = code
 
 
-class Output:
-    """``quiet`` keeps back everything but the result."""
+class Speech:
+    """What a step may say."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(_BACKLOG)
+    async def line(self, line: bytes) -> None:
+        raise NotImplementedError
 
     async def say(self, text: str) -> None:
-        if not self._quiet:
-            await self._lines.put(_line({"stream": text}))
+        await self.line(_line({"stream": text}))
 
     async def image(self, image_id: str) -> None:
         """A step's image, shortened."""
@@ -42,8 +49,19 @@ class Output:
 
     async def progress(self, line: bytes) -> None:
         """A line of a pull."""
+        await self.line(line if line.endswith(b"\n") else line + b"\r\n")
+
+
+class Output(Speech):
+    """``quiet`` keeps back everything but the result."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(_BACKLOG)
+
+    async def line(self, line: bytes) -> None:
         if not self._quiet:
-            await self._lines.put(line if line.endswith(b"\n") else line + b"\r\n")
+            await self._lines.put(line)
 
     async def result(self, image_id: str) -> None:
         if self._quiet:
@@ -61,9 +79,49 @@ class Output:
     async def close(self) -> None:
         await self._lines.put(None)
 
+    def cut(self) -> None:
+        """The end, for a build that is cancelled: nobody may be there to make room for it."""
+        if self._lines.full():
+            self._lines.get_nowait()
+        self._lines.put_nowait(None)
+
     async def lines(self) -> AsyncIterator[bytes]:
         while (line := await self._lines.get()) is not None:
             yield line
+
+
+class Ahead(Speech):
+    """A stage's output: kept until :meth:`go_live`, from then on passed to *output* as it comes."""
+
+    def __init__(self, output: Output, tmp: Path) -> None:
+        self._output = output
+        self._kept: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(tmp))  # noqa: SIM115
+        self._told = 0
+        self._live = False
+
+    async def line(self, line: bytes) -> None:
+        if self._live:
+            await self._output.line(line)
+        else:
+            self._kept.write(line)
+
+    async def go_live(self) -> None:
+        """What was kept, in order, although more of it may come meanwhile."""
+        while True:
+            end = self._kept.tell()
+            self._kept.seek(self._told)
+            line = self._kept.readline()
+            self._told = self._kept.tell()
+            self._kept.seek(end)
+            if not line:
+                break
+            await self._output.line(line)
+        self._live = True
+        self._kept.close()
+
+    def close(self) -> None:
+        """Its turn will not come."""
+        self._kept.close()
 
 
 def short(image_id: str) -> str:

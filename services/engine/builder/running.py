@@ -13,7 +13,7 @@ from contextlib import closing
 
 import msgspec
 
-from services.engine.builder.output import BuildFailed, Output, short
+from services.engine.builder.output import BuildFailed, Speech, short
 from services.engine.containers.create import create
 from services.engine.containers.model import Entry
 from services.engine.containers.prepared import ensure_streams
@@ -72,7 +72,7 @@ async def make_container(services: Services, request: CreateRequest, build_id: s
     return entry
 
 
-async def run(services: Services, entry: Entry, output: Output, command: Sequence[str]) -> None:
+async def run(services: Services, entry: Entry, output: Speech, command: Sequence[str]) -> None:
     """Raises :class:`BuildFailed` for another exit code than 0."""
     ours, theirs = socket.socketpair()
     with closing(ours):
@@ -100,7 +100,7 @@ def _hand_over(path: os.PathLike[str], fd: int) -> None:
         raise from_failure(acknowledgement.failure)
 
 
-async def _tell(ours: socket.socket, output: Output) -> None:
+async def _tell(ours: socket.socket, output: Speech) -> None:
     """Frames of the shim (8-byte header) until it closes the connection."""
     loop = asyncio.get_running_loop()
     decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in (1, _STDERR)}
@@ -122,7 +122,7 @@ async def abandon(services: Services, entry: Entry) -> None:
         await shielded(remove(services, entry, force=True, volumes=True))
 
 
-async def drop(services: Services, entry: Entry, output: Output) -> None:
+async def drop(services: Services, entry: Entry, output: Speech) -> None:
     """Remove a step's container, and say so."""
     try:
         await remove(services, entry, force=True, volumes=True)

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from reexec.archive.rootfs import RootSpec
 from services.engine.builder import copying, running
@@ -15,7 +16,7 @@ from services.engine.builder.arguments import PREDEFINED, Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
-from services.engine.builder.output import BuildFailed, Output, short
+from services.engine.builder.output import BuildFailed, Speech, short
 from services.engine.builder.stage import StageState
 from services.engine.containers.ids import new_id
 from services.engine.containers.services import Services
@@ -36,9 +37,16 @@ _BUILDKIT_ONLY = (
 )
 
 
+class Stages(Protocol):
+    """The other stages of the build."""
+
+    async def find(self, name: str, before: int, *, by_number: bool) -> StageState | None:
+        """The stage before number *before* called *name*, once it is built; None if there is none."""
+
+
 @dataclass
 class Tools:
-    """What every step works with."""
+    """What every step of a stage works with; only ``slots`` and what the stages share are the build's."""
 
     services: Services
     images: ImageManager
@@ -47,7 +55,8 @@ class Tools:
     cache: BuildCache
     cache_sources: CacheSources
     args: BuildArgs
-    output: Output
+    #: Of the stage.
+    output: Speech
     arguments: Arguments
     escape: str
     #: The unpacked context, and where downloads may be put meanwhile.
@@ -56,8 +65,9 @@ class Tools:
     bases: Bases
     #: Of the context's archive (:func:`services.engine.builder.context.unpack`).
     owners: str
-    #: Finished stages: by index and by name, the image each came to.
-    stages: dict[str, StageState]
+    #: RUN and COPY at work at the same time.
+    slots: asyncio.Semaphore
+    stages: Stages | None = None
     stage_index: int = 0
 
 
@@ -223,12 +233,19 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
     if await _from_cache(tools, state, key, " ".join([*counted, *command])):
         return
     request = _request(tools, state, command, [f"{name}={value}" for name, value in extra.items()])
+    async with tools.slots:
+        await _run_container(tools, state, command, request, key, " ".join([*counted, *command]))
+
+
+async def _run_container(
+    tools: Tools, state: StageState, command: Sequence[str], request: CreateRequest, key: str, created_by: str
+) -> None:
     entry = await running.make_container(tools.services, request, tools.context.name)
     try:
         await tools.output.say(f" ---> Running in {short(entry.id)}\n")
         await running.run(tools.services, entry, tools.output, command)
         layer = await tools.layers.commit(entry.id)
-        await _commit_layer(tools, state, key, " ".join([*counted, *command]), layer)
+        await _commit_layer(tools, state, key, created_by, layer)
         if tools.args.remove:
             await running.drop(tools.services, entry, tools.output)
     except asyncio.CancelledError:
@@ -251,7 +268,8 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
         key = tools.cache.key(state.config, [*command, owners])
         if await _from_cache(tools, state, key, " ".join(command)):
             return
-        layer = await copying.copy_into(tools.layers, tools.helpers, copy_, sources, state.chain_id)
+        async with tools.slots:
+            layer = await copying.copy_into(tools.layers, tools.helpers, copy_, sources, state.chain_id)
         await _commit_layer(tools, state, key, " ".join(command), layer)
 
 
@@ -276,14 +294,14 @@ async def _copy_of(tools: Tools, state: StageState, step: Instruction) -> copyin
 
 async def _source(tools: Tools, origin: str) -> RootSpec:
     """The root file system of a stage (by name or number) or of an image."""
-    stage = tools.stages.get(origin.lower())
+    stage = await tools.stages.find(origin, tools.stage_index, by_number=True) if tools.stages else None
     if stage is None and origin == str(tools.stage_index):
         raise BuildFailed(f"invalid from flag value {origin}: refers to current build stage")
     if stage is not None:
         chain = stage.chain_id
     else:
         try:
-            chain = (await tools.bases.get(origin, "")).chain_id
+            chain = (await tools.bases.get(origin, "", tools.output)).chain_id
         except WharfError as error:
             raise BuildFailed(f"invalid from flag value {origin}: {error}") from error
     if not chain:

@@ -1,0 +1,219 @@
+"""The stages of one build at work: all that are needed at the same time, told in the file's order.
+
+A stage waits only for stages before it, when it asks for one of them. The first failure in the file's
+order is the build's: a stage that fails ends those after it, and those before it go on, for one of
+them may fail as well.
+
+dockerd builds every stage up to the target, so without ``--target`` all are built: files are written
+that rely on it (a stage of tests that nothing is copied from). With ``--target`` only what it needs is;
+the steps of the others are counted and listed, so that numbers stay those of dockerd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+
+from services.engine.builder import graph, steps
+from services.engine.builder.arguments import Arguments
+from services.engine.builder.output import Ahead, BuildFailed, Output, Speech
+from services.engine.builder.stage import StageState
+from services.engine.builder.steps import Tools
+from services.engine.dockerfile.instructions import Instruction, Program, Stage, single
+from services.engine.dockerfile.words import expand
+from services.engine.images.model import Record
+from services.engine.scopes import Background
+
+_SKIPPED = " ---> Skipped: the target does not need it\n"
+
+
+@dataclass
+class _Work:
+    """A stage that has been begun. ``passed`` counts its finished steps, and ``moved`` tells of them."""
+
+    task: asyncio.Task[StageState]
+    output: Ahead
+    passed: int = 0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def step(self) -> None:
+        self.passed += 1
+        self.moved.set()
+        self.moved = asyncio.Event()
+
+
+class Stages:
+    """Implements :class:`steps.Stages`. One use: :meth:`run`."""
+
+    def __init__(
+        self, tools: Tools, output: Output, whole: Program, background: Background, *, only_needed: bool
+    ) -> None:
+        self._tools = tools
+        self._output = output
+        self._whole = whole
+        self._stages = whole.stages
+        self._background = background
+        self._only_needed = only_needed
+        self._labels = [
+            single(f"LABEL {_quote(k)}={_quote(v)}") for k, v in sorted(tools.args.labels.items())
+        ]
+        lengths = [1 + len(stage.instructions) for stage in whole.stages]
+        self._total = len(whole.arguments) + sum(lengths) + len(self._labels)
+        self._first = [len(whole.arguments) + 1 + sum(lengths[:at]) for at in range(len(lengths))]
+        self._work: dict[int, _Work] = {}
+
+    async def run(self) -> Record:
+        """The target's image, when all is said. Raises what the first failing step raised."""
+        for number, step in enumerate(self._whole.arguments, 1):
+            await self._head(self._output, number, step)
+            _declare_meta(self._tools.arguments, step, self._tools.escape)
+        if not self._stages:
+            raise BuildFailed("No image was generated. Is your Dockerfile empty?")
+        try:
+            for index in self._wanted():
+                self._begin(index)
+            for stage in self._stages:
+                await self._tell(stage)
+            state = self._work[len(self._stages) - 1].task.result()
+        finally:
+            await self._end()
+        if state.record is None:
+            raise BuildFailed("No image was generated. Is your Dockerfile empty?")
+        return state.record
+
+    def _wanted(self) -> list[int]:
+        if not self._only_needed:
+            return list(range(len(self._stages)))
+        return sorted(graph.needed(self._stages, len(self._stages) - 1, self._base_name))
+
+    def _base_name(self, stage: Stage) -> str:
+        return expand(stage.base, self._tools.arguments.for_from(), self._tools.escape)
+
+    async def _head(self, output: Speech, number: int, step: Instruction) -> None:
+        await output.say(f"Step {number}/{self._total} : {step.node.original}")
+        await output.say("\n")
+
+    async def _tell(self, stage: Stage) -> None:
+        """Everything that *stage* says, to its end."""
+        work = self._work.get(stage.index)
+        if work is not None:
+            await work.output.go_live()
+            await work.task
+            return
+        for number, step in enumerate((stage.origin, *stage.instructions), self._first[stage.index]):
+            self._tools.arguments.mention(step)
+            await self._head(self._output, number, step)
+            await self._output.say(_SKIPPED)
+
+    async def _end(self) -> None:
+        for work in self._work.values():
+            work.task.cancel()
+        await asyncio.gather(*(work.task for work in self._work.values()), return_exceptions=True)
+        for work in self._work.values():
+            work.output.close()
+
+    # The tasks ------------------------------------------------------------------------------------
+
+    def _begin(self, index: int) -> _Work:
+        output = Ahead(self._output, self._tools.tmp)
+        tools = dataclasses.replace(
+            self._tools,
+            output=output,
+            arguments=self._tools.arguments.of_stage(),
+            # A source that was found is kept to, within the stage (moby: imageProber.Reset).
+            cache_sources=self._tools.cache_sources.fresh(),
+            stages=self,
+            stage_index=index,
+        )
+        work = self._stage(tools, self._stages[index])
+        task = self._background.spawn(work, name=f"stage {index}", awaited=True)
+        task.add_done_callback(functools.partial(self._ended, index))
+        self._work[index] = _Work(task, output)
+        return self._work[index]
+
+    def _ended(self, index: int, task: asyncio.Task[StageState]) -> None:
+        self._work[index].moved.set()
+        if task.cancelled() or task.exception() is None:
+            return
+        for other, work in self._work.items():
+            if other > index:
+                work.task.cancel()
+
+    async def find(self, name: str, before: int, *, by_number: bool) -> StageState | None:
+        """The stage before *before* that is called *name*, when it is built; None if there is none."""
+        found = graph.named(self._stages[:before], name) if "$" not in name else []
+        if not found or (name.isdigit() and not by_number):
+            return None
+        # Not begun: the trigger of a base image wants what the file does not need.
+        work = self._work.get(found[0]) or self._begin(found[0])
+        await asyncio.wait([work.task])
+        return work.task.result()
+
+    async def _stage(self, tools: Tools, stage: Stage) -> StageState:
+        if stage.name and any(stage.name == earlier.name for earlier in self._stages[: stage.index]):
+            raise BuildFailed("a stage name already used")
+        number = self._first[stage.index]
+        await self._head(tools.output, number, stage.origin)
+        state = StageState()
+        state.begin(await self._base(tools, stage))
+        triggers = state.config.on_build if isinstance(state.config.on_build, list) else []
+        if triggers:
+            await _trigger(tools, state, triggers)
+        if state.record is None:
+            await tools.output.say(" ---> \n")
+        else:
+            await tools.output.image(state.image_id)
+        last = stage.index == len(self._stages) - 1
+        for at, step in enumerate([*stage.instructions, *(self._labels if last else ())]):
+            await self._after_twin(stage.index, at)
+            await self._head(tools.output, number + 1 + at, step)
+            await steps.execute(tools, state, step)
+            await tools.output.image(state.image_id)
+            self._work[stage.index].step()
+        return state
+
+    async def _after_twin(self, index: int, at: int) -> None:
+        """A step that a stage before this one takes as well is left to it."""
+        begun = [stage for stage in self._stages[:index] if stage.index in self._work]
+        twin, same = graph.twin(begun, self._stages[index])
+        work = self._work.get(twin)
+        if work is None or at >= same or self._tools.args.no_cache:
+            return
+        while work.passed <= at and not work.task.done():
+            await work.moved.wait()
+
+    async def _base(self, tools: Tools, stage: Stage) -> Record | None:
+        """The image a stage begins with; None for scratch."""
+        name = self._base_name(stage)
+        if not name:
+            raise BuildFailed(f"base name ({stage.base}) should not be blank")
+        earlier = await self.find(name, stage.index, by_number=False)
+        if earlier is not None:
+            return earlier.record
+        if name == "scratch":
+            return None
+        platform = stage.origin.flag("platform") or tools.args.platform
+        return await tools.bases.get(name, platform, tools.output)
+
+
+async def _trigger(tools: Tools, state: StageState, triggers: list[str]) -> None:
+    state.config.on_build = None
+    plural = "" if len(triggers) == 1 else "s"
+    await tools.output.say(f"# Executing {len(triggers)} build trigger{plural}\n")
+    for text in triggers:
+        await steps.execute(tools, state, single(text, tools.escape))
+
+
+def _declare_meta(arguments: Arguments, step: Instruction, escape: str) -> None:
+    for word in step.args:
+        name, equals, default = word.partition("=")
+        value = expand(default, arguments.for_from(), escape) if equals else None
+        arguments.declare_meta(name, value)
+
+
+def _quote(text: str) -> str:
+    if text and all(char.isalnum() or char in "._-/:@+," for char in text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"' if text else ""
