@@ -12,6 +12,7 @@ import msgspec
 
 from reexec.call import Call
 from reexec.run import run
+from services.engine.scopes import shielded
 from services.protocol.errors import Unavailable, from_failure
 from services.protocol.fdpass import Handover
 from services.protocol.helpers import HelperExit, HelperRequest
@@ -63,14 +64,18 @@ class ForkedHelpers:
             os.kill(pid, signal.SIGKILL)
             raise
         finally:
-            await asyncio.shield(asyncio.to_thread(os.waitpid, pid, 0))
-            self.pids.discard(pid)
+            # To its end, whoever is cancelled: a pid that has been reaped is no helper's any more.
+            await shielded(self._reap(pid))
         if not data:
             raise Unavailable(f"{argv[0]} was killed")
         ended = msgspec.msgpack.decode(data, type=HelperExit)
         if ended.failure is not None:
             raise from_failure(ended.failure)
         return ended.result
+
+    async def _reap(self, pid: int) -> None:
+        await asyncio.to_thread(os.waitpid, pid, 0)
+        self.pids.discard(pid)
 
     @staticmethod
     def _read(fd: int) -> bytes:
