@@ -80,6 +80,34 @@ async def shielded(awaitable: Awaitable[T], timeout: float = CLEANUP_TIMEOUT) ->
     return task.result()
 
 
+async def settled(awaitable: Awaitable[T]) -> T:
+    """*awaitable*'s result, waited for although the caller is cancelled meanwhile.
+
+    The cancellation is not lost: it is delivered at the caller's next await. So what the caller does
+    at once with the result is done, in any case, and what it has pushed on an :class:`Undo` is undone.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    future = asyncio.ensure_future(awaitable)
+    cancelled = 0
+    while not future.done():
+        try:
+            await asyncio.wait((future,))
+        except asyncio.CancelledError:
+            cancelled += 1
+    for _ in range(cancelled):  # the count of requests, which ``asyncio.timeout`` goes by, stays
+        task.uncancel()
+        task.cancel()
+    return future.result()
+
+
+def checkpoint() -> None:
+    """Raises ``CancelledError`` if the caller has been cancelled: the last moment to turn back."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Undo:
     """Releases in reverse order, run when the block fails; forgotten when :meth:`keep` is called.
 

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from services.engine.scopes import settled
+from services.protocol.errors import Unavailable
+
 T = TypeVar("T")
 
 
@@ -47,6 +50,7 @@ class Store:
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute("PRAGMA foreign_keys=ON")
         _migrate(self._connection, schemas)
+        self._closed = False
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
@@ -57,22 +61,42 @@ class Store:
         For a write that means nothing without a later one, whose caller waits for the commit.
         """
         future: Future[T] = Future()
-        self._queue.put(_Work(function, future))
+        if self._closed:
+            future.set_exception(Unavailable("the database is closed"))
+        else:
+            self._queue.put(_Work(function, future))
         return future
 
     async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run *function* and commit; a cancelled caller does not stop the write."""
-        return await asyncio.shield(asyncio.wrap_future(self.submit(function)))
+        """Run *function* and commit.
+
+        A cancelled caller does not stop the write: it learns how it ended, can make its memory agree,
+        and is cancelled at its next await (:func:`~services.engine.scopes.settled`).
+        """
+        return await self.written(self.submit(function))
+
+    async def written(self, future: Future[T]) -> T:
+        """The end of what was submitted, as :meth:`write` waits for it."""
+        return await settled(asyncio.wrap_future(future))
 
     async def execute(self, sql: str, *parameters: object) -> None:
         """One statement, committed."""
-        await self.write(lambda connection: connection.execute(sql, parameters) and None)
+        await self.written(self.begin(sql, *parameters))
+
+    def begin(self, sql: str, *parameters: object) -> Future[None]:
+        """As :meth:`execute`, queued when this returns; for :meth:`written`."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(sql, parameters)
+
+        return self.submit(write)
 
     def load(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Rows, read synchronously: for start-up, before anything is served."""
         return self._connection.execute(sql, parameters).fetchall()
 
     def close(self) -> None:
+        self._closed = True
         self._queue.put(None)
         self._thread.join()
         self._connection.close()

@@ -42,7 +42,7 @@ from services.engine.containers.volumes_create import create_volumes, fill_volum
 from services.engine.contracts import Image
 from services.engine.registry import platforms
 from services.engine.rpc import Context
-from services.engine.scopes import Undo
+from services.engine.scopes import Undo, checkpoint
 from services.protocol.api.containers import Config, CreateReply, CreateRequest, HostConfig
 from services.protocol.errors import InvalidParameter, SystemError_
 from services.protocol.verbs.containers import CreateArgs
@@ -129,6 +129,8 @@ async def _create(
         entry = Entry(definition, ContainerState())
         await _acquire(services, entry, undo, old_read_only=args.api_version < _RECURSIVE_READ_ONLY)
         await services.registry.add(entry)
+        undo.push(lambda: services.registry.discard(entry))
+        checkpoint()
         undo.keep()
     settle(services.container_dir(container_id))
     return entry

@@ -7,7 +7,6 @@ disk. Names are reserved in memory first, so that two creates cannot both have o
 from __future__ import annotations
 
 import bisect
-import functools
 import sqlite3
 from collections.abc import Iterator
 
@@ -124,20 +123,19 @@ class Registry:
 
     async def add(self, entry: Entry) -> None:
         """Register a new container whose name is reserved; visible when this returns."""
-        definition, state = _encode(entry.definition), _encode(entry.state)
-        try:
-            await self._store.execute(
-                "INSERT INTO containers VALUES (?, ?, ?, ?)",
-                entry.id,
-                entry.definition.name,
-                definition,
-                state,
-            )
-        except BaseException:
-            # A cancelled write is written all the same; what takes it back is queued behind it.
-            self._store.submit(functools.partial(_delete, entry.id))
-            raise
+        await self._store.execute(
+            "INSERT INTO containers VALUES (?, ?, ?, ?)",
+            entry.id,
+            entry.definition.name,
+            _encode(entry.definition),
+            _encode(entry.state),
+        )
         self._insert(entry)
+
+    async def discard(self, entry: Entry) -> None:
+        """Nobody was told of this new container, and nobody will be; its name stays reserved."""
+        self._drop(entry)
+        await self._store.execute("DELETE FROM containers WHERE id=?", entry.id)
 
     async def save_state(self, entry: Entry) -> None:
         """Write the state and wake those who wait for a change of it."""
@@ -176,17 +174,16 @@ class Registry:
 
         await self._store.write(write)
         self.removed.add(*ended)
+        self._drop(entry)
+        self.release_name(entry.definition.name, entry.id)
+        entry.runtime.notify()
+
+    def _drop(self, entry: Entry) -> None:
         self._by_id.pop(entry.id, None)
         at = bisect.bisect_left(self._ids, entry.id)
         if at < len(self._ids) and self._ids[at] == entry.id:
             del self._ids[at]
-        self.release_name(entry.definition.name, entry.id)
-        entry.runtime.notify()
 
     def _insert(self, entry: Entry) -> None:
         self._by_id[entry.id] = entry
         bisect.insort(self._ids, entry.id)
-
-
-def _delete(container_id: str, connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM containers WHERE id=?", (container_id,))

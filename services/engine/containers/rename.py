@@ -7,7 +7,7 @@ from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.names import check_name
 from services.engine.containers.services import Services
-from services.engine.scopes import Undo
+from services.engine.scopes import Undo, settled
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, WharfError
 from services.protocol.verbs.containers import RenameArgs
 
@@ -61,8 +61,13 @@ async def _rename(services: Services, entry: Entry, new: str) -> None:
         await services.registry.save_definition(entry)
         undo.keep()
     services.registry.release_name(old, entry.id)
-    if (sandbox := await services.networks.rename(entry.id, new)) is not None:
+    await settled(_tell(services, entry))
+    announce(services, entry, "rename", oldName="/" + old)
+
+
+async def _tell(services: Services, entry: Entry) -> None:
+    """The networks know it by its name as well."""
+    if (sandbox := await services.networks.rename(entry.id, entry.definition.name)) is not None:
         entry.definition.endpoints = sandbox.requested
         entry.state = transitions.replace(entry.state, endpoints=sandbox.endpoints)
         await services.registry.save(entry)
-    announce(services, entry, "rename", oldName="/" + old)

@@ -12,6 +12,7 @@ from services.engine.containers.sysinfo import sysinfo
 from services.engine.containers.transitions import has_task
 from services.engine.containers.validate.resources import check_early, check_resources
 from services.engine.containers.validate.restart import check_policy, is_none
+from services.engine.scopes import settled
 from services.protocol.api.containers import HostConfig, Resources, UpdateRequest, WarningsReply
 from services.protocol.errors import Conflict, Unimplemented, WharfError
 from services.protocol.verbs.containers import UpdateArgs
@@ -60,7 +61,7 @@ async def update(services: Services, args: UpdateArgs) -> WarningsReply:
     entry = services.registry.get(args.ref)
     async with entry.runtime.lock:
         try:
-            await _update(services, entry, request)
+            await settled(_update(services, entry, request))
         except WharfError as error:
             raise type(error)(f"Cannot update container {entry.id}: {error}") from error
     announce(services, entry, "update")

@@ -19,39 +19,46 @@ from services.protocol.verbs import Filters, Nothing
 from services.protocol.verbs import containers as verbs
 
 
-def register(router: Router, services: Services) -> None:
-    """Serve the verbs of this module on *router*."""
+class _Handlers:
+    """One method per verb: look up, run, answer."""
 
-    async def on_create(args: verbs.CreateArgs, context: Context) -> api.CreateReply:
-        return await create(services, args, context)
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
-    async def on_inspect(args: verbs.InspectArgs, _: Context) -> api.Inspect:
-        return await inspect(services, args)
+    async def create(self, args: verbs.CreateArgs, context: Context) -> api.CreateReply:
+        return await create(self._services, args, context)
 
-    async def on_list(args: verbs.ListArgs, _: Context) -> list[api.Summary]:
-        return await list_containers(services, args)
+    async def inspect(self, args: verbs.InspectArgs, _: Context) -> api.Inspect:
+        return await inspect(self._services, args)
 
-    async def on_rename(args: verbs.RenameArgs, context: Context) -> Nothing:
-        await rename(services, args, repeated=context.repeated)
+    async def list_(self, args: verbs.ListArgs, _: Context) -> list[api.Summary]:
+        return await list_containers(self._services, args)
+
+    async def rename(self, args: verbs.RenameArgs, context: Context) -> Nothing:
+        await rename(self._services, args, repeated=context.repeated)
         return Nothing()
 
-    async def on_update(args: verbs.UpdateArgs, _: Context) -> api.WarningsReply:
-        return await update(services, args)
+    async def update(self, args: verbs.UpdateArgs, _: Context) -> api.WarningsReply:
+        return await update(self._services, args)
 
-    async def on_prune(args: Filters, _: Context) -> api.PruneReply:
-        return await prune(services, args)
+    async def prune(self, args: Filters, _: Context) -> api.PruneReply:
+        return await prune(self._services, args)
 
-    async def on_top(args: verbs.TopArgs, _: Context) -> api.TopReply:
-        return await top(services, args)
+    async def top(self, args: verbs.TopArgs, _: Context) -> api.TopReply:
+        return await top(self._services, args)
 
-    def on_stats(args: verbs.StatsArgs, _: Context) -> AsyncIterator[bytes]:
-        return stats(services, args)
+    def stats(self, args: verbs.StatsArgs, _: Context) -> AsyncIterator[bytes]:
+        return stats(self._services, args)
 
-    router.add(verbs.CREATE, on_create)
-    router.add(verbs.INSPECT, on_inspect)
-    router.add(verbs.LIST, on_list)
-    router.add(verbs.RENAME, on_rename)
-    router.add(verbs.UPDATE, on_update)
-    router.add(verbs.PRUNE, on_prune)
-    router.add(verbs.TOP, on_top)
-    router.add_stream(verbs.STATS, on_stats)
+
+def register(router: Router, services: Services) -> None:
+    """Serve the verbs of this module on *router*."""
+    handlers = _Handlers(services)
+    router.add(verbs.CREATE, handlers.create)
+    router.add(verbs.INSPECT, handlers.inspect)
+    router.add(verbs.LIST, handlers.list_)
+    router.add(verbs.RENAME, handlers.rename)
+    router.add(verbs.UPDATE, handlers.update)
+    router.add(verbs.PRUNE, handlers.prune)
+    router.add(verbs.TOP, handlers.top)
+    router.add_stream(verbs.STATS, handlers.stats)

@@ -6,10 +6,8 @@ at work with it (a load). They are counted in memory and recounted at start-up, 
 
 from __future__ import annotations
 
-import functools
 import logging
 import secrets
-import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from reexec.helpers.save import SavedLayer
 from services.engine.graphdrivers import GraphDriver
 from services.engine.helpers import Helpers, ask, document
 from services.engine.layers.model import NO_LAYER, Layer, chain_id
-from services.engine.scopes import KeyedLocks, Undo
+from services.engine.scopes import KeyedLocks, Undo, checkpoint
 from services.engine.store import Store
 from services.protocol.errors import SystemError_
 
@@ -174,6 +172,8 @@ class Chains:
                     self.retain(chain)
                     return self._layers[chain]
                 await self._insert(layer)
+                undo.push(lambda: self._forget(layer))
+                checkpoint()
                 undo.keep()
                 return layer
         finally:
@@ -192,15 +192,14 @@ class Chains:
                 layer.cache_id,
                 layer.size,
             )
-        except BaseException:
-            # A cancelled write is written all the same; what takes it back is queued behind it.
-            self._store.submit(functools.partial(_delete, layer))
+        except Exception:
             del self._layers[layer.chain_id], self._users[layer.chain_id]
             raise
 
+    async def _forget(self, layer: Layer) -> None:
+        """Nobody wants *layer* any more; what it was made of is its maker's to give back."""
+        del self._layers[layer.chain_id], self._users[layer.chain_id]
+        await self._store.execute("DELETE FROM layers WHERE chain_id=?", layer.chain_id)
+
     async def _abandon(self, cache_id: str) -> None:
         self._abandon_now(cache_id)
-
-
-def _delete(layer: Layer, connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM layers WHERE chain_id=? AND cache_id=?", (layer.chain_id, layer.cache_id))

@@ -26,7 +26,7 @@ from services.engine.networks.model import (
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
 from services.engine.networks.sandboxes import Sandboxes
-from services.engine.scopes import Undo
+from services.engine.scopes import Undo, settled
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import Forbidden, InvalidParameter, NotFound, SystemError_, WharfError
 
@@ -94,7 +94,6 @@ class Connector:
                 f"endpoint with name {container.name} already exists in network {network.name}"
             )
         endpoint = await self._join(network, settings, sandbox, container)
-        await self._tell(sandbox, container)
         self._sandboxes.announce("connect", sandbox, endpoint)
 
     def _check_company(self, network: NetworkRecord, container: NetworkedContainer) -> bool:
@@ -140,8 +139,7 @@ class Connector:
         endpoint = sandbox.endpoint(network.id)
         if endpoint is None:
             raise self._not_connected(network, container)
-        await self._leave(network, endpoint, sandbox, container)
-        await self._tell(sandbox, container)
+        await settled(self._leave(endpoint, sandbox, container))
         self._sandboxes.announce("disconnect", sandbox, endpoint)
 
     def _key(self, network: NetworkRecord, endpoints: Mapping[str, EndpointSettings]) -> str | None:
@@ -181,13 +179,20 @@ class Connector:
             with ExitStack() as ports:
                 self._choose_gateway(sandbox, ports)
                 ports.pop_all()
-            await self._records.put_sandbox(sandbox)
+            await self._records.save_sandbox(sandbox)
             await self._kernel.run(self._make, network, endpoint, sandbox, before, container.pid)
             undo.keep()
+            await settled(self._show(endpoint, sandbox, container))
+        return endpoint
+
+    async def _show(
+        self, endpoint: EndpointRecord, sandbox: SandboxRecord, container: NetworkedContainer
+    ) -> None:
+        """It has joined: in its hosts file, and in its record."""
         if endpoint.ipv4 and container.hosts_path:
             line = etcfiles.host_line(endpoint.ipv4, sandbox.hostname, sandbox.domainname)
             await self._kernel.run(_edit, container.hosts_path, "", line)
-        return endpoint
+        await self._tell(sandbox, container)
 
     def _choose_gateway(self, sandbox: SandboxRecord, undo: ExitStack) -> None:
         """Ports stay while there is a network to lead them to, and come when there is one."""
@@ -247,14 +252,10 @@ class Connector:
         sandbox.endpoints = before.endpoints
         sandbox.gateway_network = before.gateway_network
         self._sandboxes.keep(sandbox)
-        await self._records.put_sandbox(sandbox)
+        await self._records.save_sandbox(sandbox)
 
     async def _leave(
-        self,
-        network: NetworkRecord,
-        endpoint: EndpointRecord,
-        sandbox: SandboxRecord,
-        container: NetworkedContainer,
+        self, endpoint: EndpointRecord, sandbox: SandboxRecord, container: NetworkedContainer
     ) -> None:
         before = _copy(sandbox)
         sandbox.endpoints = [one for one in sandbox.endpoints if one.id != endpoint.id]
@@ -262,11 +263,12 @@ class Connector:
         with ExitStack() as ports:
             self._choose_gateway(sandbox, ports)
             ports.pop_all()
-        await self._records.put_sandbox(sandbox)
+        await self._records.save_sandbox(sandbox)
         await self._kernel.run(self._unmake, endpoint, sandbox, before, container.pid)
         self._sandboxes.release_endpoint(endpoint)
         if endpoint.ipv4 and container.hosts_path:
             await self._kernel.run(_edit, container.hosts_path, endpoint.ipv4, "")
+        await self._tell(sandbox, container)
 
     def _unmake(
         self, endpoint: EndpointRecord, sandbox: SandboxRecord, before: SandboxRecord, pid: int

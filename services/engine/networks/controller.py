@@ -48,7 +48,7 @@ class NetworkController:
         self.settings = settings
         self._background = Background("networks")
         self._kernel = Kernel(settings.table, firewall=settings.firewall)
-        self._records = Records(store, self._background)
+        self._records = Records(store)
         drivers: list[Driver] = [
             BridgeDriver(self._kernel, ip_forward=settings.ip_forward),
             HostDriver(),

@@ -13,7 +13,7 @@ from services.engine.networks.model import PREDEFINED, NetworkRecord
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
 from services.engine.networks.sandboxes import Sandboxes
-from services.engine.scopes import Undo
+from services.engine.scopes import Undo, checkpoint, settled
 from services.protocol.api.networks import NetworkCreateRequest
 from services.protocol.errors import Forbidden, WharfError
 
@@ -43,8 +43,9 @@ class Manager:
             await self._records.put_network(record)
             undo.push(lambda: self._kernel.run(driver.remove, record))
             await self._kernel.run(driver.create, record)
-            self._registry.add(record)
+            checkpoint()
             undo.keep()
+            self._registry.add(record)
         self._events.publish("network", "create", record.id, _attributes(record))
         return record
 
@@ -74,6 +75,9 @@ class Manager:
             raise Forbidden(
                 f"error while removing network: network {record.name} has active endpoints ({listed})"
             )
+        await settled(self._take_down(record))
+
+    async def _take_down(self, record: NetworkRecord) -> None:
         # From here on nobody can join it. A crash before the row is gone brings the network back.
         self._registry.discard(record)
         try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
+from concurrent.futures import Future
 
 import msgspec
 
 from services.engine.networks.model import NetworkRecord, SandboxRecord
-from services.engine.scopes import Background
 from services.engine.store import Store
+
+log = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -16,9 +18,8 @@ _encode = msgspec.json.Encoder().encode
 class Records:
     """Writes are done in the order of the calls (the store has one writer)."""
 
-    def __init__(self, store: Store, background: Background) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._background = background
 
     def networks(self) -> list[NetworkRecord]:
         rows = self._store.load("SELECT document FROM networks")
@@ -36,14 +37,24 @@ class Records:
     async def delete_network(self, network_id: str) -> None:
         await self._store.execute("DELETE FROM networks WHERE id=?", network_id)
 
-    def put_sandbox(self, record: SandboxRecord) -> asyncio.Task[None]:
-        """Started at once; await it before anything of the sandbox is made."""
-        write = self._store.execute(
+    def put_sandbox(self, record: SandboxRecord) -> Future[None]:
+        """Queued when this returns; :meth:`written` before anything of the sandbox is made."""
+        return self._store.begin(
             "INSERT OR REPLACE INTO sandboxes VALUES (?, ?)", record.container_id, _encode(record)
         )
-        return self._background.spawn(write, name="put-sandbox")
 
-    def delete_sandbox(self, container_id: str) -> asyncio.Task[None]:
-        """Need not be awaited: a row that outlives a crash is released by the restore."""
-        write = self._store.execute("DELETE FROM sandboxes WHERE container_id=?", container_id)
-        return self._background.spawn(write, name="delete-sandbox")
+    async def written(self, write: Future[None]) -> None:
+        await self._store.written(write)
+
+    async def save_sandbox(self, record: SandboxRecord) -> None:
+        await self.written(self.put_sandbox(record))
+
+    def delete_sandbox(self, container_id: str) -> None:
+        """Nobody waits for it: a row that outlives a crash is released by the restore."""
+        write = self._store.begin("DELETE FROM sandboxes WHERE container_id=?", container_id)
+        write.add_done_callback(_log_failure)
+
+
+def _log_failure(write: Future[None]) -> None:
+    if (error := write.exception()) is not None:
+        log.error("a sandbox stays in the database until the next start: %s", error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable
+from concurrent.futures import Future
 from contextlib import ExitStack
 
 from services.engine.contracts import EtcFiles, Sandbox, SandboxRequest
@@ -54,7 +54,7 @@ class Sandboxes:
         self._ports = ports
         self._events = events
         self._settings = settings
-        self._writes: dict[str, Awaitable[None]] = {}
+        self._writes: dict[str, Future[None]] = {}
         self.by_container: dict[str, SandboxRecord] = {}
         #: Network id -> ids of the containers in it, in the order they came.
         self._members: dict[str, dict[str, None]] = {}
@@ -184,7 +184,7 @@ class Sandboxes:
         if record is None:
             raise NotFound(f"container {container_id} has no sandbox")
         if (write := self._writes.pop(container_id, None)) is not None:
-            await write
+            await self._records.written(write)
         await self._kernel.run(self._make, record, pid)
         for endpoint in record.endpoints:
             self.announce("connect", record, endpoint)
@@ -243,7 +243,7 @@ class Sandboxes:
         if record is None:
             return None
         record.container_name = name
-        await self._records.put_sandbox(record)
+        await self._records.save_sandbox(record)
         return self.describe(record)
 
     # Undoing ------------------------------------------------------------------------------------
