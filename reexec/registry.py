@@ -46,6 +46,7 @@ HELPERS: dict[str, str] = {
     "docker-push-probe": "reexec.helpers.push",
     "docker-remove": "reexec.helpers.remove",
     "docker-save": "reexec.helpers.save",
+    "docker-search": "reexec.helpers.search",
     "docker-size": "reexec.helpers.size",
     "docker-stat": "reexec.helpers.stat",
     "docker-tar": "reexec.helpers.tar",

@@ -114,7 +114,7 @@ class Repository:
 
     def _scopes(self) -> list[str]:
         if not self.path:
-            return []
+            return list(self._target.scopes)
         actions = "pull,push" if self._target.push else "pull"
         return [
             f"repository:{self.path}:{actions}",

@@ -47,6 +47,7 @@ class Target(msgspec.Struct, frozen=True):
 
     ``authorization`` is the header that an earlier helper was let in with; it is asked for again when
     it has expired. ``sources`` are repositories of the same registry to mount blobs from.
+    ``scopes`` are asked of a token server where there is no repository.
     """
 
     endpoints: list[Endpoint]
@@ -55,6 +56,7 @@ class Target(msgspec.Struct, frozen=True):
     authorization: str = ""
     push: bool = False
     sources: list[str] = []
+    scopes: list[str] = []
 
 
 class Session(msgspec.Struct, frozen=True):

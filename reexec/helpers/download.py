@@ -8,11 +8,13 @@ import posixpath
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Any
 
 import msgspec
 
 from reexec.archive.streams import BLOCK, DigestingSource
 from reexec.call import Call
+from reexec.distribution import proxies
 from reexec.registry import register
 from services.protocol.errors import InvalidParameter
 
@@ -37,13 +39,26 @@ class Downloaded(msgspec.Struct, frozen=True):
     digest: str
 
 
+class _Proxied(urllib.request.ProxyHandler):
+    """The library's handler, with our rules about which hosts have a proxy."""
+
+    def __init__(self, rules: proxies.Proxies) -> None:
+        self._rules = rules
+        super().__init__({name: url for name, url in (("http", rules.http), ("https", rules.https)) if url})
+
+    def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> Any:
+        proxy = self._rules.of(req.full_url)
+        return super().proxy_open(req, proxy, type) if proxy else None
+
+
 @register("docker-download")
 def main(call: Call) -> bytes:
     """Raises ``InvalidParameter`` in Go's words ("failed to GET ... with status 404 Not Found")."""
     args = call.document(Download)
     try:
         # Only what the caller has checked to be http or https gets here.
-        with urllib.request.urlopen(args.url, timeout=_TIMEOUT) as response:
+        opener = urllib.request.build_opener(_Proxied(proxies.environment()))
+        with opener.open(args.url, timeout=_TIMEOUT) as response:
             name = args.name or _name(args.url, response.headers.get_filename())
             path = os.path.join(args.directory, name or "download")
             with open(path, "xb") as file:

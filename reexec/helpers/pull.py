@@ -113,7 +113,7 @@ def _manifest(args: PullManifest, endpoints: list[Endpoint], out: int) -> Pulled
         error = failures.of(response, "MANIFEST_UNKNOWN")
         told = error.told()
         return PulledManifest(repository.session, refused=str(told), code=error.code, kind=str(told.kind))
-    data = _read(response, MAX_MANIFEST)
+    data = read_all(response, MAX_MANIFEST)
     actual = "sha256:" + hashlib.sha256(data).hexdigest()
     if digest.startswith("sha256:") and digest != actual:
         raise SystemError_(f"manifest verification failed for digest {digest}")
@@ -122,7 +122,8 @@ def _manifest(args: PullManifest, endpoints: list[Endpoint], out: int) -> Pulled
     return PulledManifest(repository.session, digest or actual, media_type, len(data))
 
 
-def _read(response: Response, limit: int) -> bytes:
+def read_all(response: Response, limit: int) -> bytes:
+    """The body of an answer. Raises :class:`TransportError`, and ``SystemError_`` beyond *limit* bytes."""
     from urllib3.exceptions import HTTPError
 
     from reexec.distribution import gowords
@@ -163,7 +164,7 @@ def tags(call: Call) -> bytes:
                 repository.session, refused=str(told), code=error.code, kind=str(told.kind)
             )
             return msgspec.msgpack.encode(refused)
-        page = msgspec.json.decode(_read(response, MAX_MANIFEST), type=_TagPage)
+        page = msgspec.json.decode(read_all(response, MAX_MANIFEST), type=_TagPage)
         found += page.tags or []
         link = response.headers.get("Link", "")
         more = link.startswith("<") and ">" in link and len(found) < _MAX_TAGS

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.engine import proxies
 from services.engine.builder import verbs as builder_verbs
 from services.engine.builder.build import Builder
 from services.engine.builder.cache import SCHEMA as BUILDS
@@ -150,7 +151,8 @@ async def _build(
     registry = Registry(store)
     in_use = users.of(registry)
     await shims.ready()
-    helpers = ZygoteHelpers(exec_root)
+    proxies.apply(settings)
+    helpers = ZygoteHelpers(exec_root, proxies.variables())
     driver = await asyncio.to_thread(
         choose, data_root, settings.storage_driver, settings.storage_opts, helpers
     )

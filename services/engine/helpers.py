@@ -48,16 +48,17 @@ def document(name: str, arguments: msgspec.Struct) -> list[str]:
 
 
 class ZygoteHelpers:
-    """Helpers forked by the zygote that listens below *exec_root*."""
+    """Helpers forked by the zygote that listens below *exec_root*, with *env* added to its environment."""
 
-    def __init__(self, exec_root: ExecRoot) -> None:
+    def __init__(self, exec_root: ExecRoot, env: Mapping[str, str] | None = None) -> None:
         self._path = exec_root.zygote
+        self._env = dict(env or {})
 
     async def run(
         self, argv: Sequence[str], fds: Mapping[str, int] | None = None, *, private_mounts: bool = False
     ) -> bytes:
         named = dict(fds or {})
-        request = HelperRequest(list(argv), list(named), private_mounts=private_mounts)
+        request = HelperRequest(list(argv), list(named), self._env, private_mounts)
         try:
             data = await self._ask(request, list(named.values()))
         except ConnectionError:

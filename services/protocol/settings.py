@@ -49,6 +49,9 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     log_level: str = "info"
     labels: list[str] = []
     experimental: bool = False
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
 
     storage_driver: str = ""
     storage_opts: list[str] = []

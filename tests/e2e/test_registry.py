@@ -104,3 +104,23 @@ def test_engine_killed_in_a_pull(engine: Engine, registry: Registry, tmp_path: P
     finally:
         held.set()
         proxy.close()
+
+
+def test_proxy_options(tmp_path: Path) -> None:
+    """They are used, and shown without the password."""
+    config = tmp_path / "daemon.json"
+    config.write_text(json.dumps({"proxies": {"no-proxy": "example.org"}}))
+    engine = Engine("--https-proxy", "http://me:hidden@127.0.0.1:1", "--config-file", str(config))
+    try:
+        engine.start()
+        shown = engine.docker("info", "--format", "{{.HTTPProxy}} {{.HTTPSProxy}} {{.NoProxy}}").stdout
+        assert shown == " http://xxxxx:xxxxx@127.0.0.1:1 example.org\n"
+        pulled = engine.docker("pull", "192.0.2.10:5000/x", check=False)
+        assert pulled.stderr == (
+            'Error response from daemon: Get "https://192.0.2.10:5000/v2/": proxyconnect tcp: dial tcp '
+            "127.0.0.1:1: connect: connection refused\n"
+        )
+        logs = [engine.log, *(engine.exec_root / "log").iterdir()]
+        assert not any("hidden" in path.read_text() for path in logs)
+    finally:
+        engine.close()

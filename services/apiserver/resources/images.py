@@ -108,7 +108,17 @@ class Images:
         reply.document(resp, msgspec.Raw(document))
 
     async def on_get_search(self, req: Request, resp: Response) -> None:
-        raise Unimplemented("searching a registry is not supported")
+        query = Query(req)
+        try:
+            limit = query.integer("limit", 0) or 0
+        except InvalidParameter as error:
+            raise InvalidParameter(f"invalid limit specified: {error}") from None
+        if limit < 0:
+            raise InvalidParameter("invalid limit specified")
+        auth = req.get_header("x-registry-auth") or ""
+        args = verbs.SearchArgs(query.text("term"), limit, query.filters(), auth)
+        document: bytes = await self._engine.call(verbs.SEARCH, args)
+        reply.document(resp, msgspec.Raw(document))
 
 
 def _platform(text: str) -> str:

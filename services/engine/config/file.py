@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reexec.distribution.proxies import masked
 from services.engine.config.option import Adds, Option
 from services.engine.config.options import BY_KEY
 
@@ -83,7 +84,9 @@ def refuse_conflicts(flags: Mapping[str, Any], file: Mapping[str, Any]) -> None:
 
 
 def show(option: Option, value: Any) -> str:
-    """*value* as Go prints it."""
+    """*value* as Go prints it; a proxy without its password."""
+    if option.flag in ("http-proxy", "https-proxy"):
+        return masked(value)
     if isinstance(value, bool):
         return str(value).lower()
     if option.kind.adds is Adds.APPENDS:

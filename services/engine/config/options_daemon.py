@@ -30,8 +30,8 @@ OPTIONS = (
     Option("group", STRING, "Group for the unix socket", "docker", field="group", short="G"),
     Option("help", SWITCH, "Print usage", False, only_flag=True),
     Option("host", STRINGS, "Daemon socket(s) to connect to", [], field="hosts", short="H", key="hosts"),
-    Option("http-proxy", STRING, "HTTP proxy URL to use for outgoing traffic", ""),
-    Option("https-proxy", STRING, "HTTPS proxy URL to use for outgoing traffic", ""),
+    Option("http-proxy", STRING, "HTTP proxy URL to use for outgoing traffic", "", field="http_proxy"),
+    Option("https-proxy", STRING, "HTTPS proxy URL to use for outgoing traffic", "", field="https_proxy"),
     Option(
         "label",
         LABELS,
@@ -61,7 +61,11 @@ OPTIONS = (
     ),
     Option("metrics-addr", STRING, "Set default address and port to serve the metrics api on", ""),
     Option(
-        "no-proxy", STRING, "Comma-separated list of hosts or IP addresses for which the proxy is skipped", ""
+        "no-proxy",
+        STRING,
+        "Comma-separated list of hosts or IP addresses for which the proxy is skipped",
+        "",
+        field="no_proxy",
     ),
     Option(
         "pidfile",

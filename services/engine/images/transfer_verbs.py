@@ -8,7 +8,7 @@ from contextlib import aclosing
 from reexec.distribution.model import Credentials
 from services.engine.images.references import parse_pulled
 from services.engine.images.transfers import Transfers
-from services.engine.registry import RegistryClient, credentials, inspection, platforms
+from services.engine.registry import RegistryClient, credentials, inspection, platforms, search
 from services.engine.rpc import Context, Router
 from services.protocol.errors import InvalidParameter, Unimplemented
 from services.protocol.verbs import images as verbs
@@ -46,6 +46,10 @@ class _Handlers:
     async def distribution(self, args: verbs.DistributionArgs, _: Context) -> bytes:
         return await inspection.inspect(self._registry, args.name, credentials.decode(args.auth))
 
+    async def search(self, args: verbs.SearchArgs, _: Context) -> bytes:
+        given = credentials.decode(args.auth)
+        return await search.search(self._registry, args.term, args.limit, args.filters, given)
+
 
 def register(router: Router, transfers: Transfers, registry: RegistryClient) -> None:
     handlers = _Handlers(transfers, registry)
@@ -53,3 +57,4 @@ def register(router: Router, transfers: Transfers, registry: RegistryClient) -> 
     router.add_stream(verbs.PUSH, handlers.push)
     router.add(verbs.AUTH, handlers.auth)
     router.add(verbs.DISTRIBUTION, handlers.distribution)
+    router.add(verbs.SEARCH, handlers.search)

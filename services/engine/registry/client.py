@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from reexec.distribution.model import Credentials, Session, Target
+from reexec.distribution.model import Credentials, Endpoint, Session, Target
 from reexec.helpers.login import LoggedIn, Login
 from reexec.helpers.pull import PullBlob, Pulled, PulledManifest, PullManifest, PullTags
 from reexec.helpers.push import KnownBlob, Probed, PushBlob, Pushed, PushManifest, PushProbe
@@ -55,11 +55,18 @@ class RegistryClient:
         self, name: Reference, credentials: Credentials, *, push: bool = False, sources: Sequence[str] = ()
     ) -> Target:
         """The repository of *name*."""
-        settings = self._settings()
-        endpoints = Endpoints(settings.registry_mirrors, settings.insecure_registries)
         # A name has to be looked up to know whether it is insecure.
-        found = await asyncio.to_thread(endpoints.of, name.domain, mirrors=not push)
+        found = await asyncio.to_thread(self._endpoints.of, name.domain, mirrors=not push)
         return Target(found, name.path, credentials, push=push, sources=list(sources))
+
+    async def indexes(self, domain: str) -> list[Endpoint]:
+        """Where *domain* may answer a search."""
+        return await asyncio.to_thread(self._endpoints.index, domain)
+
+    @property
+    def _endpoints(self) -> Endpoints:
+        settings = self._settings()
+        return Endpoints(settings.registry_mirrors, settings.insecure_registries)
 
     async def manifest(self, target: Target, reference: str) -> tuple[Manifest, Target]:
         """The manifest of a tag or digest, and *target* narrowed to where it was found.

@@ -11,7 +11,10 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from reexec.distribution.model import Endpoint
+from reexec.helpers.search import OFFICIAL_INDEX
 from services.engine.images.references import DEFAULT_DOMAIN, LEGACY_DOMAIN
 
 DOCKER_HUB = "https://registry-1.docker.io"
@@ -54,6 +57,12 @@ class Endpoints:
         if not insecure:
             return [secure]
         return [secure, self._endpoint("http", domain, verify=False)]
+
+    def index(self, domain: str) -> list[Endpoint]:
+        """Where to search; Docker's own index has the certificates of the short name. Blocks."""
+        if domain == DEFAULT_DOMAIN:
+            return [msgspec.structs.replace(self._endpoint("https", domain), url=OFFICIAL_INDEX)]
+        return self.of(domain, mirrors=False)
 
     def _mirror(self, url: str) -> Endpoint:
         scheme, _, domain = url.partition("://")

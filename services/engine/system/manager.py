@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.engine import proxies
 from services.engine.containers.model import Status
 from services.engine.containers.services import Services
 from services.engine.rpc import Context, Router
@@ -58,6 +59,7 @@ class System:
         statuses = [entry.state.status for entry in services.registry]
         running = sum(status in (Status.RUNNING, Status.RESTARTING) for status in statuses)
         paused = statuses.count(Status.PAUSED)
+        outgoing = proxies.shown()
         return api.Info(
             id=self._id,
             containers=len(statuses),
@@ -97,6 +99,9 @@ class System:
             ncpu=len(os.sched_getaffinity(0)),
             mem_total=host.memory_total(),
             docker_root_dir=str(services.data_root),
+            http_proxy=outgoing.http,
+            https_proxy=outgoing.https,
+            no_proxy=outgoing.skipped,
             name=platform.node(),
             labels=settings.labels,
             experimental_build=settings.experimental,

@@ -92,6 +92,15 @@ class DistributionArgs(msgspec.Struct, frozen=True):
     auth: str = ""
 
 
+class SearchArgs(msgspec.Struct, frozen=True):
+    """``limit`` 0 is the default; ``auth`` is ``X-Registry-Auth``."""
+
+    term: str
+    limit: int = 0
+    filters: dict[str, list[str]] = {}
+    auth: str = ""
+
+
 class SaveArgs(msgspec.Struct, frozen=True):
     names: list[str]
     platform: str = ""
@@ -115,4 +124,5 @@ PUSH = StreamVerb("images.push", PushArgs, bytes)
 AUTH = Verb("registry.auth", AuthArgs, AuthReply)
 #: The answer is a JSON document, which only the client reads.
 DISTRIBUTION = Verb("registry.distribution", DistributionArgs, bytes)
+SEARCH = Verb("registry.search", SearchArgs, bytes)
 SAVE = Verb("images.save", SaveArgs, Handover)

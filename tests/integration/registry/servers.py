@@ -18,6 +18,8 @@ from typing import Any
 from tests.harness.readiness import wait_until
 
 BINARY = shutil.which("docker-registry")
+#: An address for documentation (RFC 5737): reached through a proxy only, and secure, unlike loopback.
+ELSEWHERE = "192.0.2.10"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 #: ``me`` and ``secret`` as htpasswd has them.
 HTPASSWD = "me:$2b$05$ifrpu4uu4yu9Ro3sKdvt2uxuZZd2V08kwzXnAKxXrmgcB9McsLlu6\n"
@@ -32,14 +34,19 @@ def free_port() -> int:
 class Registry:
     """``docker-registry`` with its files below *root*."""
 
-    def __init__(self, root: Path, *, password: bool = False, tls: bool = False) -> None:
+    def __init__(
+        self, root: Path, *, password: bool = False, tls: bool = False, client_authority: Path | None = None
+    ) -> None:
         self.root = root
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
         http_: dict[str, Any] = {"addr": self.host}
         if tls:
             make_certificate(root)
-            http_["tls"] = {"certificate": str(root / "tls.crt"), "key": str(root / "tls.key")}
+            certificate: dict[str, Any] = {"certificate": str(root / "tls.crt"), "key": str(root / "tls.key")}
+            if client_authority:
+                certificate["clientcas"] = [str(client_authority)]
+            http_["tls"] = certificate
         document: dict[str, Any] = {
             "version": "0.1",
             "log": {"level": "error", "accesslog": {"disabled": True}},
@@ -90,13 +97,13 @@ class Registry:
         return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def make_certificate(root: Path) -> None:
-    """A self-signed certificate for 127.0.0.1."""
+def make_certificate(root: Path, name: str = "tls", names: str = f"IP:127.0.0.1,IP:{ELSEWHERE}") -> None:
+    """A self-signed certificate ``<name>.crt`` with ``<name>.key`` for *names*."""
     subprocess.run(
         [
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=registry",
-            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(root / "tls.key"),
-            "-out", str(root / "tls.crt"),
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "2", "-subj", "/CN=registry", "-addext", f"subjectAltName={names}",
+            "-keyout", str(root / f"{name}.key"), "-out", str(root / f"{name}.crt"),
         ],
         check=True,
         capture_output=True,
@@ -138,7 +145,7 @@ class Proxy:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     def close(self) -> None:

@@ -84,6 +84,11 @@ def test_paths_follow_the_exec_root(daemon_json: Path) -> None:
             "debug: (from flag: false, from file: true), labels: (from flag: [c=d], from file: [a=b])",
         ),
         (
+            {"proxies": {"http-proxy": "http://me:hidden@one"}},
+            ["--http-proxy", "http://me:hidden@two"],
+            "http-proxy: (from flag: http://xxxxx:xxxxx@two, from file: http://xxxxx:xxxxx@one)",
+        ),
+        (
             {"nope": 1, "also": 2},
             [],
             "the following directives don't match any configuration option: also, nope",

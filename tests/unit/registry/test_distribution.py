@@ -37,7 +37,7 @@ from services.protocol.errors import (
 def test_helpers_bring_the_http_library_only_when_they_run() -> None:
     """The zygote imports all of them, and every process that is forked shares what it has."""
     code = (
-        "import sys, reexec.helpers.pull, reexec.helpers.push, reexec.helpers.login\n"
+        "import sys, reexec.helpers.pull, reexec.helpers.push, reexec.helpers.login, reexec.helpers.search\n"
         "sys.exit(any(name in sys.modules for name in ('urllib3', 'ssl', 'http.client')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
