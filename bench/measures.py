@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from bench import builds
 from bench.client import Client
 from bench.engines import Daemon
 
@@ -23,10 +24,23 @@ class Scale:
     many: int
     megabytes: int
     starts: int
+    files: int
+    rounds: int
 
 
-FULL = Scale(repeats=20, batch_repeats=3, containers=40, many=400, megabytes=200, starts=5)
-QUICK = Scale(repeats=5, batch_repeats=1, containers=10, many=40, megabytes=20, starts=2)
+FULL = Scale(
+    repeats=20,
+    batch_repeats=3,
+    containers=40,
+    many=400,
+    megabytes=200,
+    starts=5,
+    files=20_000,
+    rounds=1_000_000,
+)
+QUICK = Scale(
+    repeats=5, batch_repeats=1, containers=10, many=40, megabytes=20, starts=2, files=2_000, rounds=200_000
+)
 
 Samples = dict[str, list[float]]
 
@@ -168,6 +182,20 @@ def start_up(daemon: Daemon, scale: Scale) -> Samples:
     return {"daemon start to /_ping": pings, "daemon start to /version": versions}
 
 
+def build_steps(daemon: Daemon, scale: Scale) -> Samples:
+    return builds.steps(daemon, scale.repeats)
+
+
+def build_files(daemon: Daemon, scale: Scale) -> Samples:
+    """A large context of small files, sent and copied."""
+    return builds.files(daemon, scale.batch_repeats, scale.files)
+
+
+def build_stages(daemon: Daemon, scale: Scale) -> Samples:
+    """Independent stages, each with a command that takes a whole core."""
+    return builds.stages(daemon, scale.batch_repeats, scale.rounds)
+
+
 #: Function, units of its rows (by how their names begin), whether more is better.
 MEASURES: tuple[tuple[Callable[[Daemon, Scale], Samples], dict[str, str], bool], ...] = (
     (start_up, {"": "ms"}, False),
@@ -179,4 +207,7 @@ MEASURES: tuple[tuple[Callable[[Daemon, Scale], Samples], dict[str, str], bool],
     (listing, {"": "ms"}, False),
     (log_throughput, {"": "MB/s"}, True),
     (attach_throughput, {"": "MB/s"}, True),
+    (build_steps, {"": "ms"}, False),
+    (build_files, {"": "ms"}, False),
+    (build_stages, {"": "ms"}, False),
 )
