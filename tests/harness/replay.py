@@ -1,16 +1,19 @@
 """Runs the transcripts listed in ``tests/replay.passing`` against a daemon made for them.
 
 ``python -m tests.harness.replay DIRECTORY``, where DIRECTORY has ``replay``, ``make-images`` and
-``scenarios/``. The list has one transcript a line, relative to ``scenarios/``; it only grows.
+``scenarios/``. The list has one transcript a line, relative to ``scenarios/``; it only grows. What is
+meant to differ is in ``tests/replay.deviations`` (:mod:`tests.harness.deviations`).
 """
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
+from tests.harness import deviations
 from tests.harness.engine import REPOSITORY, Engine
 
 #: Times a differing transcript is played.
@@ -20,6 +23,7 @@ TRIES = 3
 RANDOM = ("networks/002-network-ls.t", "networks/020-volume-create-ls.t")
 RANDOM_TRIES = 8
 PASSING = REPOSITORY / "tests/replay.passing"
+DEVIATIONS = REPOSITORY / "tests/replay.deviations"
 
 
 def listed() -> list[str]:
@@ -35,14 +39,25 @@ def _play(daemon: Engine, tools: Path, files: list[Path]) -> list[Path]:
         [tools / "replay", *files], env=daemon.environment, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    differing = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        if found := re.fullmatch(r"\d+ of \d+ differ: (\S+)\n", line):
-            differing.append(Path(found[1]))
-    if process.wait() and not differing:
+    listed_deviations = deviations.read(DEVIATIONS)
+    seen, differing = 0, []
+    for one in deviations.played(_echoed(process.stdout)):
+        seen += 1
+        if deviations.passes(one, listed_deviations):
+            continue
+        if not one.count:
+            print(f"listed in {DEVIATIONS.name}, but it does not differ: {one.path}", flush=True)
+        differing.append(one.path)
+    process.wait()
+    if seen != len(files):
         raise RuntimeError("the transcripts could not be played")
     return differing
+
+
+def _echoed(lines: IO[str]) -> Iterable[str]:
+    for line in lines:
+        print(line, end="", flush=True)
+        yield line
 
 
 def main() -> int:

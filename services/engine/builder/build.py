@@ -14,6 +14,7 @@ from services.engine.builder.arguments import Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
+from services.engine.builder.cachemounts import CacheMounts
 from services.engine.builder.output import Output
 from services.engine.builder.pruning import prune
 from services.engine.builder.stages import Stages
@@ -56,9 +57,12 @@ class Builder:
         self._background = background
         self._transfers = transfers
         self._tmp = services.data_root / "tmp"
+        self.caches = CacheMounts(services.data_root / "buildcache", helpers)
 
     async def recover(self) -> None:
         """Start-up, when containers are known: what builds had that a crash of the engine has ended."""
+        with contextlib.suppress(WharfError):  # they wait for the next start then
+            await self.caches.sweep()
         for build_id in context.left(self._tmp):
             for entry in list(self._services.registry):
                 if running.belongs_to(entry, build_id):
@@ -120,6 +124,7 @@ class Builder:
             context=directory,
             tmp=self._tmp,
             bases=Bases(self._images, self._transfers, args.registry_config, always=args.pull),
+            caches=self.caches,
             owners=owners,
             slots=asyncio.Semaphore(_at_once()),
         )

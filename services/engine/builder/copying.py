@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import posixpath
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from reexec.helpers.buildfind import BuildFind, Found
 from reexec.helpers.download import Download, Downloaded
 from services.engine.builder import context
 from services.engine.builder.output import BuildFailed
+from services.engine.builder.refusals import refuse_flags
 from services.engine.containers.ids import new_id
+from services.engine.dockerfile.instructions import Instruction
 from services.engine.helpers import Helpers, ask, document
 from services.engine.layers import Layer, LayerManager
 from services.engine.scopes import shielded
@@ -40,8 +42,48 @@ class Copy:
     digest: str = ""
 
     @property
+    def flags(self) -> str:
+        """As the history has them, with a space behind."""
+        return f"--chown={self.owner} " if self.owner else ""
+
+    @property
     def is_add(self) -> bool:
         return self.name == "ADD"
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where sources are: the context, or what ``chain`` finds for ``--from``."""
+
+    context: Path
+    layers: LayerManager
+    chain: Callable[[str], Awaitable[str]]
+
+    async def root(self, origin: str) -> RootSpec:
+        """Raises what ``chain`` raises."""
+        if not origin:
+            return RootSpec(directory=str(self.context))
+        return self.layers.image_root(await self.chain(origin))
+
+
+async def plan(step: Instruction, expand: Callable[[str], str], working_dir: str, origins: Origins) -> Copy:
+    """*step* with its words expanded. Raises :class:`BuildFailed` and ``InvalidParameter``."""
+    refuse_flags(step, "chmod", "link", "parents", "exclude", "keep-git-dir", "unpack")
+    *sources, written = (expand(word) for word in step.args)
+    origin = expand(step.flag("from"))
+    digest = expand(step.flag("checksum"))
+    if digest and (len(sources) != 1 or not sources[0].startswith(_URLS)):
+        raise BuildFailed("checksum can only be given for one source that is a URL")
+    return Copy(
+        name=step.name.upper(),
+        source=await origins.root(origin),
+        sources=tuple(sources),
+        written=written,
+        destination=absolute(working_dir, written),
+        owner=expand(step.flag("chown")),
+        from_context=not origin,
+        digest=digest,
+    )
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from reexec.archive.rootfs import RootSpec
-from services.engine.builder import copying, running
+from services.engine.builder import copying, running, runstep
 from services.engine.builder.arguments import PREDEFINED, Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
+from services.engine.builder.cachemounts import CacheMounts
 from services.engine.builder.output import BuildFailed, Speech, short
+from services.engine.builder.runstep import RunPlan, Surroundings
 from services.engine.builder.stage import StageState
 from services.engine.containers.ids import new_id
 from services.engine.containers.services import Services
@@ -30,11 +31,6 @@ from services.engine.scopes import shielded
 from services.protocol.api.containers import Config, CreateRequest
 from services.protocol.errors import WharfError
 from services.protocol.verbs.builder import BuildArgs
-
-_BUILDKIT_ONLY = (
-    "the --{flag} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to "
-    "build images with BuildKit enabled"
-)
 
 
 class Stages(Protocol):
@@ -63,6 +59,7 @@ class Tools:
     context: Path
     tmp: Path
     bases: Bases
+    caches: CacheMounts
     #: Of the context's archive (:func:`services.engine.builder.context.unpack`).
     owners: str
     #: RUN and COPY at work at the same time.
@@ -135,13 +132,14 @@ async def _nothing() -> None:
 
 
 async def _from_cache(tools: Tools, state: StageState, key: str, created_by: str) -> bool:
+    """*created_by* "": history does not tell the step from another."""
     if tools.args.no_cache or state.cache_missed:
         return False
     image_id = tools.cache.find(state.image_id, key) if state.image_id else None
     if image_id is not None and not tools.cache_sources.allow(image_id):
         image_id = None
     record = tools.images.store.by_id(image_id) if image_id else None
-    if record is None:
+    if record is None and created_by:
         record = await tools.cache_sources.find(state, created_by)
     if record is None:
         # dockerd looks nothing up that has no parent, and goes on with the next step.
@@ -193,12 +191,6 @@ async def _commit_layer(tools: Tools, state: StageState, key: str, created_by: s
         await tools.layers.release(layer.chain_id)
 
 
-def _refuse_flags(step: Instruction, *names: str) -> None:
-    for name in names:
-        if name in step.flags:
-            raise BuildFailed(_BUILDKIT_ONLY.format(flag=name))
-
-
 def _request(
     tools: Tools, state: StageState, command: Sequence[str], env: Sequence[str] = ()
 ) -> CreateRequest:
@@ -219,8 +211,21 @@ def _request(
 
 
 async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
-    _refuse_flags(step, "mount", "network", "security")
-    command = settings.command_of(state, step)
+    where = Surroundings(
+        helpers=tools.helpers,
+        layers=tools.layers,
+        caches=tools.caches,
+        tmp=tools.tmp,
+        context=tools.context,
+        expand=_expander(tools, state),
+        chain=functools.partial(_chain, tools),
+    )
+    async with runstep.planned(where, state, step) as plan:
+        await _run_planned(tools, state, plan)
+
+
+async def _run_planned(tools: Tools, state: StageState, plan: RunPlan) -> None:
+    command = plan.command
     own = state.environment()
     extra = {name: value for name, value in sorted(tools.arguments.visible().items()) if name not in own}
     told = [
@@ -229,21 +234,25 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
         if name not in PREDEFINED or tools.arguments.declared(name)
     ]
     counted = [f"|{len(told)}", *told] if told else []
-    key = tools.cache.key(state.config, [*counted, *command])
-    if await _from_cache(tools, state, key, " ".join([*counted, *command])):
+    words = " ".join([*counted, *command])
+    key = tools.cache.key(state.config, [*counted, *command, *plan.counted])
+    if await _from_cache(tools, state, key, words if plan.told else ""):
         return
     request = _request(tools, state, command, [f"{name}={value}" for name, value in extra.items()])
+    plan.prepare(request)
     async with tools.slots:
-        await _run_container(tools, state, command, request, key, " ".join([*counted, *command]))
+        await _run_container(tools, state, plan, request, key, words)
 
 
 async def _run_container(
-    tools: Tools, state: StageState, command: Sequence[str], request: CreateRequest, key: str, created_by: str
+    tools: Tools, state: StageState, plan: RunPlan, request: CreateRequest, key: str, created_by: str
 ) -> None:
     entry = await running.make_container(tools.services, request, tools.context.name)
     try:
         await tools.output.say(f" ---> Running in {short(entry.id)}\n")
-        await running.run(tools.services, entry, tools.output, command)
+        await plan.attach(entry)
+        await running.run(tools.services, entry, tools.output, plan.command)
+        await plan.detach(entry)
         layer = await tools.layers.commit(entry.id)
         await _commit_layer(tools, state, key, created_by, layer)
         if tools.args.remove:
@@ -258,11 +267,10 @@ async def _run_container(
 
 
 async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
-    _refuse_flags(step, "chmod", "link", "parents", "exclude", "keep-git-dir", "unpack")
-    copy_ = await _copy_of(tools, state, step)
+    where = copying.Origins(tools.context, tools.layers, functools.partial(_chain, tools))
+    copy_ = await copying.plan(step, _expander(tools, state), state.config.working_dir, where)
     async with copying.located(tools.helpers, tools.tmp, copy_) as sources:
-        flags = f"--chown={copy_.owner} " if copy_.owner else ""
-        words = f"{copy_.name} {flags}{copying.checksum(sources)} in {copy_.written} "
+        words = f"{copy_.name} {copy_.flags}{copying.checksum(sources)} in {copy_.written} "
         command = [*state.shell(), f"#(nop) {words}"]
         owners = tools.owners if copy_.from_context else ""
         key = tools.cache.key(state.config, [*command, owners])
@@ -273,27 +281,8 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
         await _commit_layer(tools, state, key, " ".join(command), layer)
 
 
-async def _copy_of(tools: Tools, state: StageState, step: Instruction) -> copying.Copy:
-    expander = _expander(tools, state)
-    *sources, written = (expander(word) for word in step.args)
-    origin = expander(step.flag("from"))
-    digest = expander(step.flag("checksum"))
-    if digest and (len(sources) != 1 or not sources[0].startswith(("http://", "https://"))):
-        raise BuildFailed("checksum can only be given for one source that is a URL")
-    return copying.Copy(
-        name=step.name.upper(),
-        source=await _source(tools, origin) if origin else RootSpec(directory=str(tools.context)),
-        sources=tuple(sources),
-        written=written,
-        destination=copying.absolute(state.config.working_dir, written),
-        owner=expander(step.flag("chown")),
-        from_context=not origin,
-        digest=digest,
-    )
-
-
-async def _source(tools: Tools, origin: str) -> RootSpec:
-    """The root file system of a stage (by name or number) or of an image."""
+async def _chain(tools: Tools, origin: str) -> str:
+    """The layers of a stage (by name or number) or of an image, for ``--from`` and ``from=``."""
     stage = await tools.stages.find(origin, tools.stage_index, by_number=True) if tools.stages else None
     if stage is None and origin == str(tools.stage_index):
         raise BuildFailed(f"invalid from flag value {origin}: refers to current build stage")
@@ -306,4 +295,4 @@ async def _source(tools: Tools, origin: str) -> RootSpec:
             raise BuildFailed(f"invalid from flag value {origin}: {error}") from error
     if not chain:
         raise BuildFailed(f"invalid from flag value {origin}: it has no file system")
-    return tools.layers.image_root(chain)
+    return chain

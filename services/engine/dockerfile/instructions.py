@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.engine.dockerfile import heredocs
 from services.engine.dockerfile.healthcheck import healthcheck
-from services.engine.dockerfile.parser import Node, parse_line
+from services.engine.dockerfile.parser import Node, parse_one
 from services.protocol.errors import InvalidParameter
 
 NAMES = (
@@ -22,6 +23,8 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     "add": ("chown", "chmod", "link", "keep-git-dir", "checksum", "unpack", "exclude"),
     "healthcheck": ("interval", "timeout", "start-period", "start-interval", "retries"),
 }
+#: Values of ``RUN --network``.
+NETWORKS = ("default", "none", "host")
 _REPEATED = ("mount", "exclude")
 _BOOLEAN = ("link", "parents", "keep-git-dir", "unpack")
 _ONE = ("maintainer", "stopsignal", "user", "workdir")
@@ -83,9 +86,9 @@ def program(nodes: Sequence[Node]) -> Program:
     return Program(tuple(arguments), tuple(stages))
 
 
-def single(text: str, escape: str = "\\", number: int = 1) -> Instruction:
-    """One instruction by itself: a trigger, a ``--change``."""
-    return _with_line(parse_line(text, number, escape))
+def single(text: str, escape: str = "\\") -> Instruction:
+    """One instruction by itself: a trigger, a ``--change``. Raises ``InvalidParameter``."""
+    return _with_line(parse_one(text, escape))
 
 
 def _with_line(node: Node) -> Instruction:
@@ -155,6 +158,16 @@ def _check_copy(node: Node) -> Sequence[str]:
             f"{upper} requires at least two arguments, but only one was provided. "
             "Destination could not be determined"
         )
+    if heredocs.of_word(node.args[-1]) is not None and not node.is_json:
+        raise InvalidParameter(f"{upper} cannot accept a heredoc as a destination")
+    return node.args
+
+
+def _check_run(node: Node) -> Sequence[str]:
+    for flag in node.flags:
+        name, _, value = flag[2:].partition("=")
+        if name == "network" and value not in NETWORKS:
+            raise InvalidParameter(f'invalid network mode "{value}"')
     return node.args
 
 
@@ -214,6 +227,7 @@ _CHECKS = {
     "healthcheck": _check_healthcheck,
     "label": _check_pairs,
     "onbuild": _check_onbuild,
+    "run": _check_run,
     "shell": _check_shell,
 }
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from services.engine.dockerfile.heredocs import Heredoc, on_line
 from services.protocol.errors import InvalidParameter
 
 _DIRECTIVE = re.compile(r"^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = ("escape", "syntax", "check")
-_HEREDOC = re.compile(r"<<(-?)([\"']?)([a-zA-Z_][a-zA-Z0-9_.]*)\2")
-#: Instructions that may carry heredocs.
-_WITH_HEREDOC = ("run", "copy", "add")
 
 
 class SyntaxProblem(InvalidParameter):
@@ -24,6 +22,7 @@ class LogicalLine:
 
     number: int
     text: str
+    heredocs: tuple[Heredoc, ...] = ()
 
 
 @dataclass
@@ -34,11 +33,11 @@ class Source:
     warnings: list[str] = field(default_factory=list)
 
 
-def read(text: str) -> Source:
-    """Raises :class:`SyntaxProblem`."""
-    physical = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
-    source = Source()
-    start = _directives(physical, source)
+def read(text: str, escape: str = "") -> Source:
+    """Raises :class:`SyntaxProblem`. With *escape* it is a part of a file, without directives."""
+    physical = text.removeprefix("\ufeff").split("\n")
+    source = Source(escape=escape or "\\")
+    start = 0 if escape else _directives([line.removesuffix("\r") for line in physical], source)
     _Joiner(physical, source).run(start)
     return source
 
@@ -70,22 +69,25 @@ class _Joiner:
 
     def run(self, index: int) -> None:
         while index < len(self._physical):
-            line = self._physical[index].lstrip()
+            line = self._line(index).lstrip()
             if not line or line.startswith("#"):
                 index += 1
                 continue
             first = index
             text, index = self._join(line, index + 1)
-            index = self._skip_heredocs(text, index)
+            heredocs, index = self._heredocs(text, index)
             if text.strip():
-                self._source.lines.append(LogicalLine(first + 1, text.rstrip()))
+                self._source.lines.append(LogicalLine(first + 1, text.rstrip(), heredocs))
+
+    def _line(self, index: int) -> str:
+        return self._physical[index].removesuffix("\r")
 
     def _join(self, line: str, index: int) -> tuple[str, int]:
         """The logical line that begins with *line*, and the index behind it."""
-        text, more, empty = self._strip(line)
-        had_empty = empty
+        text, more = self._strip(line)
+        had_empty = False
         while more and index < len(self._physical):
-            line = self._physical[index]
+            line = self._line(index)
             index += 1
             if line.lstrip().startswith("#"):
                 continue
@@ -93,28 +95,28 @@ class _Joiner:
                 # A line feed at the end of the file begins no line.
                 had_empty = had_empty or index < len(self._physical)
                 continue
-            part, more, _ = self._strip(line)
+            part, more = self._strip(line)
             text += part
         if had_empty:
             self._source.warnings.append(text.rstrip())
         return text, index
 
-    def _strip(self, line: str) -> tuple[str, bool, bool]:
+    def _strip(self, line: str) -> tuple[str, bool]:
         match = self._continues.search(line)
-        if match is None:
-            return line, False, False
-        return line[: match.start()], True, False
+        return (line, False) if match is None else (line[: match.start()], True)
 
-    def _skip_heredocs(self, text: str, index: int) -> int:
-        """The classic builder reads heredocs past; what runs is the first line (as in dockerd)."""
-        if text.split(None, 1)[0].lower() not in _WITH_HEREDOC:
-            return index
-        for dash, _, name in _HEREDOC.findall(text):
-            while index < len(self._physical):
-                line = self._physical[index]
+    def _heredocs(self, text: str, index: int) -> tuple[tuple[Heredoc, ...], int]:
+        """The here-documents that *text* begins with their content, and the index behind them."""
+        name, *rest = text.split(None, 1)
+        begun = on_line(name.lower(), rest[0]) if rest else []
+        found: list[Heredoc] = []
+        for heredoc in begun:
+            first = index
+            while index < len(self._physical) and not heredoc.ends(self._line(index)):
                 index += 1
-                if (line.lstrip("\t") if dash else line) == name:
-                    break
-            else:
+            if index == len(self._physical):
                 raise SyntaxProblem("unterminated heredoc")
-        return index
+            content = "".join(f"{line}\n" for line in self._physical[first:index])
+            found.append(replace(heredoc, content=content))
+            index += 1
+        return tuple(found), index

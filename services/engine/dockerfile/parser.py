@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.engine.dockerfile.forms import json_list, take_flags
+from services.engine.dockerfile.heredocs import Heredoc, on_line
 from services.engine.dockerfile.lines import Source, SyntaxProblem, read
 
 
@@ -24,6 +25,7 @@ class Node:
     args: tuple[str, ...]
     is_json: bool
     original: str
+    heredocs: tuple[Heredoc, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ def parse(text: str, name: str) -> Dockerfile:
     """Raises ``InvalidParameter`` ("failed to parse *name*: ...")."""
     try:
         source = read(text)
-        nodes = tuple(parse_line(line.text, line.number, source.escape) for line in source.lines)
+        nodes = tuple(
+            parse_line(line.text, line.number, source.escape, line.heredocs) for line in source.lines
+        )
     except SyntaxProblem as error:
         raise SyntaxProblem(f"failed to parse {name}: {error}") from None
     if not nodes:
@@ -52,47 +56,30 @@ def _warnings(source: Source) -> tuple[str, ...]:
     return tuple(found)
 
 
-def parse_line(text: str, number: int, escape: str) -> Node:
+def parse_line(text: str, number: int, escape: str, heredocs: tuple[Heredoc, ...] = ()) -> Node:
     written, _, rest = _cut(text.strip())
-    flags, rest = _flags(rest)
+    flags, rest = take_flags(rest)
     name = written.lower()
     split = _SPLITTERS.get(name, _whole)
     args, is_json = split(rest, name, escape)
-    return Node(number, name, written, flags, tuple(args), is_json, text)
+    return Node(number, name, written, flags, tuple(args), is_json, text, heredocs)
+
+
+def parse_one(text: str, escape: str) -> Node:
+    """One instruction by itself; the lines after the first are its here-documents, if it begins any."""
+    first, _, following = text.partition("\n")
+    name, _, rest = _cut(first.strip())
+    if not following or not on_line(name.lower(), rest):
+        return parse_line(text, 1, escape)
+    lines = read(text, escape).lines
+    if len(lines) != 1:
+        raise SyntaxProblem("more than one instruction")
+    return parse_line(lines[0].text, 1, escape, lines[0].heredocs)
 
 
 def _cut(text: str) -> tuple[str, str, str]:
     parts = text.split(None, 1)
     return parts[0], " ", parts[1] if len(parts) > 1 else ""
-
-
-def _flags(rest: str) -> tuple[tuple[str, ...], str]:
-    """Leading ``--name[=value]`` words; quotes may hold spaces. ``--`` alone ends them."""
-    flags: list[str] = []
-    rest = rest.lstrip()
-    while rest.startswith("--"):
-        word, rest = _flag_word(rest)
-        rest = rest.lstrip()
-        if word == "--":
-            break
-        flags.append(word)
-    return tuple(flags), rest
-
-
-def _flag_word(text: str) -> tuple[str, str]:
-    quote, word = "", ""
-    for index, char in enumerate(text):
-        if quote:
-            if char == quote:
-                quote = ""
-                continue
-        elif char in "\"'":
-            quote = char
-            continue
-        elif char.isspace():
-            return word, text[index:]
-        word += char
-    return word, ""
 
 
 _Split = tuple[list[str], bool]
@@ -104,17 +91,6 @@ def _whole(rest: str, name: str, escape: str) -> _Split:
 
 def _fields(rest: str, name: str, escape: str) -> _Split:
     return rest.split(), False
-
-
-def json_list(text: str) -> list[str] | None:
-    """The items of a JSON array of strings, None when it is anything else."""
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        items = json.loads(text)
-    except ValueError:
-        return None
-    return items if all(isinstance(item, str) for item in items) else None
 
 
 def _json_or_whole(rest: str, name: str, escape: str) -> _Split:

@@ -117,8 +117,9 @@ def shell(state: Target, step: Instruction, expand: Expand) -> str:
 
 def onbuild(state: Target, step: Instruction, expand: Expand) -> str:
     existing = state.config.on_build if isinstance(state.config.on_build, list) else []
-    state.config.on_build = [*existing, step.args[0]]
-    return f"ONBUILD {step.args[0]}"
+    trigger = "\n".join([step.args[0], *(heredoc.following for heredoc in step.node.heredocs)])
+    state.config.on_build = [*existing, trigger]
+    return f"ONBUILD {trigger}"
 
 
 def healthcheck(state: Target, step: Instruction, expand: Expand) -> str:

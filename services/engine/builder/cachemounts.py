@@ -1,0 +1,179 @@
+"""The directories behind ``RUN --mount=type=cache``: found by their id, used by builds at the same time.
+
+Below ``<data-root>/buildcache``, one directory each::
+
+    <name>/data/       what a step sees          <name>/about.json   whose it is, when it was used
+    .new-*, .gone-*    half made, half removed: swept at the next start
+
+An id can have several: ``sharing=private`` gets another one while the first is in use. Who uses which
+is known to this process only; a step that a crash has cut off is removed before the next build begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from services.engine.helpers import Helpers, ask
+from services.engine.scopes import shielded
+from services.protocol.errors import Conflict, NotFound
+
+SHARINGS = ("shared", "private", "locked")
+_NEW, _GONE = ".new-", ".gone-"
+_DATA, _ABOUT = "data", "about.json"
+
+#: Fills the directory of a new cache mount.
+Fill = Callable[[Path], Awaitable[None]]
+
+
+class CacheMount(msgspec.Struct, kw_only=True):
+    """``key`` is the id with what it began as; ``description`` is for people. Times are Unix
+    nanoseconds, 0 is never; ``uses`` counts steps."""
+
+    name: str
+    key: str
+    description: str
+    created: int
+    used: int = 0
+    uses: int = 0
+
+
+class CacheMounts:
+    """Of a daemon. Constructing it sweeps what a crash left."""
+
+    def __init__(self, root: Path, helpers: Helpers) -> None:
+        self._root = root
+        self._helpers = helpers
+        self._mounts: dict[str, CacheMount] = {}
+        #: Steps that use a mount, and the mounts that are one step's alone.
+        self._users: dict[str, int] = {}
+        self._exclusive: set[str] = set()
+        self._removing: set[str] = set()
+        self._changed = asyncio.Condition()
+        self._left: list[Path] = []
+        self._load()
+
+    def _load(self) -> None:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._root.iterdir():
+            try:
+                about = msgspec.json.decode((path / _ABOUT).read_bytes(), type=CacheMount)
+            except (OSError, msgspec.MsgspecError):
+                about = None
+            if about is None or path.name != about.name:
+                self._left.append(path)
+            else:
+                self._mounts[about.name] = about
+
+    async def sweep(self) -> None:
+        """Delete what a crash left; at start-up, once."""
+        left, self._left = self._left, []
+        if left:
+            await self._helpers.run(["docker-remove", *map(str, left)])
+
+    def list(self) -> list[CacheMount]:
+        """All there are, the least recently used first."""
+        return sorted(self._mounts.values(), key=lambda one: max(one.used, one.created))
+
+    def in_use(self, name: str) -> bool:
+        return bool(self._users.get(name))
+
+    async def size(self, name: str) -> int:
+        """Bytes of all files. Raises ``NotFound``."""
+        self._find(name)
+        return await ask(self._helpers, ["docker-size", str(self._root / name / _DATA)], int)
+
+    async def remove(self, name: str) -> None:
+        """Raises ``NotFound``, and ``Conflict`` while a step uses it."""
+        self._find(name)
+        if self.in_use(name) or name in self._removing:
+            raise Conflict(f"cache mount {name} is in use")
+        self._removing.add(name)
+        gone = self._root / f"{_GONE}{name}"
+        try:
+            await asyncio.to_thread(os.rename, self._root / name, gone)
+            del self._mounts[name]
+        finally:
+            self._removing.discard(name)
+        await self._helpers.run(["docker-remove", str(gone)])
+
+    def _find(self, name: str) -> CacheMount:
+        try:
+            return self._mounts[name]
+        except KeyError:
+            raise NotFound(f"no such cache mount: {name}") from None
+
+    @contextlib.asynccontextmanager
+    async def hold(self, key: str, description: str, sharing: str, fill: Fill) -> AsyncIterator[Path]:
+        """The directory for a step: ``shared`` with other steps that share, ``private`` to it, or
+        ``locked``, when it waits until nobody else has it."""
+        name = await self._take(key, sharing)
+        if not name:
+            name = await self._make(key, description, sharing, fill)
+        try:
+            yield self._root / name / _DATA
+        finally:
+            await shielded(self._give_back(name))
+
+    async def _take(self, key: str, sharing: str) -> str:
+        """One that is there and may be used by one more; "": make another."""
+        async with self._changed:
+            while True:
+                ours = [n for n, one in self._mounts.items() if one.key == key and n not in self._removing]
+                for name in ours:
+                    if not self.in_use(name) or (sharing == "shared" and name not in self._exclusive):
+                        self._use(name, sharing)
+                        return name
+                if sharing != "locked" or not ours:
+                    return ""
+                await self._changed.wait()
+
+    def _use(self, name: str, sharing: str) -> None:
+        self._users[name] = self._users.get(name, 0) + 1
+        if sharing != "shared":
+            self._exclusive.add(name)
+
+    async def _make(self, key: str, description: str, sharing: str, fill: Fill) -> str:
+        name = secrets.token_hex(16)
+        mount = CacheMount(name=name, key=key, description=description, created=time.time_ns())
+        fresh = self._root / f"{_NEW}{name}"
+        try:
+            await asyncio.to_thread(_prepare, fresh, mount)
+            await fill(fresh / _DATA)
+            await asyncio.to_thread(os.rename, fresh, self._root / name)
+        except BaseException:
+            await shielded(self._helpers.run(["docker-remove", str(fresh)]))
+            raise
+        self._mounts[name] = mount
+        self._use(name, sharing)
+        return name
+
+    async def _give_back(self, name: str) -> None:
+        mount = self._mounts[name]
+        mount.used, mount.uses = time.time_ns(), mount.uses + 1
+        await asyncio.to_thread(_write, self._root / name, mount)
+        async with self._changed:
+            self._users[name] -= 1
+            if not self._users[name]:
+                del self._users[name]
+                self._exclusive.discard(name)
+            self._changed.notify_all()
+
+
+def _prepare(directory: Path, mount: CacheMount) -> None:
+    directory.mkdir(mode=0o700)
+    (directory / _DATA).mkdir()
+    _write(directory, mount)
+
+
+def _write(directory: Path, mount: CacheMount) -> None:
+    fresh = directory / f"{_ABOUT}.{secrets.token_hex(4)}"
+    fresh.write_bytes(msgspec.json.encode(mount))
+    os.replace(fresh, directory / _ABOUT)
