@@ -12,7 +12,8 @@ PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
             busybox-static:/bin/busybox procps:/bin/ps \
             tini:/usr/bin/tini-static iproute2:/sbin/ip \
             docker-registry:/usr/bin/docker-registry openssl:/usr/bin/openssl \
-            debootstrap:/usr/sbin/debootstrap git:/usr/bin/git
+            debootstrap:/usr/sbin/debootstrap git:/usr/bin/git \
+            btrfs-progs:/bin/btrfs xfsprogs:/sbin/mkfs.xfs
 REPLAY_PACKAGES := jq:/usr/bin/jq curl:/usr/bin/curl gcc:/usr/bin/cc libc6-dev:/usr/include/stdlib.h
 
 # What the daemon imports: imported once by `make venv`, so that no start compiles it.

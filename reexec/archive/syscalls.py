@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from collections.abc import Mapping
 from typing import Any
 
 MS_RDONLY = 1
@@ -25,6 +26,8 @@ MOVE_MOUNT_F_EMPTY_PATH = 4
 #: Same numbers on every architecture that has the calls (Linux 5.2, asm-generic/unistd.h).
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
 
 #: ``f_type`` of proc, sysfs, cgroup, cgroup2 (linux/magic.h).
 _KERNEL_VIEWS = frozenset({0x9FA0, 0x62656572, 0x27E0EB, 0x63677270})
@@ -60,12 +63,17 @@ def setns(fd: int, kind: int) -> None:
     _check(_libc().setns(fd, kind), "setns")
 
 
-def is_kernel_view(path: str) -> bool:
-    """Whether *path* is in a file system that shows the kernel's state rather than files."""
+def filesystem_type(path: str) -> int:
+    """``f_type`` of statfs(2): the magic number of the file system that *path* is on (linux/magic.h)."""
     # struct statfs is 120 bytes at most (asm-generic/statfs.h); it begins with f_type, a long.
     result = (ctypes.c_long * 32)()
     _check(_libc().statfs(os.fsencode(path), result), path)
-    return result[0] in _KERNEL_VIEWS
+    return int(result[0])
+
+
+def is_kernel_view(path: str) -> bool:
+    """Whether *path* is in a file system that shows the kernel's state rather than files."""
+    return filesystem_type(path) in _KERNEL_VIEWS
 
 
 def syncfs(fd: int) -> None:
@@ -86,3 +94,18 @@ def move_mount(fd: int, target_fd: int) -> None:
     call.restype = ctypes.c_long
     flags = MOVE_MOUNT_F_EMPTY_PATH | 0x40  # MOVE_MOUNT_T_EMPTY_PATH
     _check(call(_SYS_MOVE_MOUNT, fd, b"", target_fd, b"", ctypes.c_uint(flags)), "move_mount")
+
+
+def try_filesystem(fstype: str, options: Mapping[str, str]) -> None:
+    """Set a file system up as for mounting, and let it go again: raises ``OSError`` where that fails."""
+    call = _libc().syscall
+    call.restype = ctypes.c_long
+    context = _check(call(_SYS_FSOPEN, os.fsencode(fstype), ctypes.c_uint(1)), fstype)
+    try:
+        for key, value in options.items():
+            arguments = (ctypes.c_uint(1), key.encode(), os.fsencode(value), ctypes.c_int(0))
+            _check(call(_SYS_FSCONFIG, ctypes.c_int(context), *arguments), key)
+        command = (ctypes.c_uint(6), None, None, ctypes.c_int(0))  # FSCONFIG_CMD_CREATE
+        _check(call(_SYS_FSCONFIG, ctypes.c_int(context), *command), fstype)
+    finally:
+        os.close(context)

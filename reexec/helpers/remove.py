@@ -6,10 +6,12 @@ seconds, and whoever removed it does not wait.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
 
+from reexec import btrfs
 from reexec.call import Call
 from reexec.registry import register
 from services.protocol.errors import SystemError_
@@ -23,7 +25,13 @@ def main(call: Call) -> int:
 
 
 def remove(path: str) -> None:
-    """Delete *path* recursively; what is already gone is fine. Raises :class:`SystemError_`."""
+    """Delete *path* recursively; what is already gone is fine. Raises :class:`SystemError_`.
+
+    A btrfs subvolume goes at once, whatever is in it. Where the kernel refuses that, file by file.
+    """
+    if btrfs.is_subvolume(path):
+        with contextlib.suppress(OSError):
+            btrfs.destroy(path)
     failures: list[str] = []
 
     def failed(_: Callable[..., object], where: str, error: tuple[object, BaseException, object]) -> None:

@@ -12,13 +12,18 @@ import pytest
 from reexec.helpers.applylayer import ApplyLayer
 from services.engine.graphdrivers import GraphDriver
 from services.engine.helpers import document
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, WharfError
 from tests.suites.forked import ForkedHelpers
 from tests.suites.trees import directory, entry, inside, listing, symlink, tar
 
 
 class GraphDriverSuite:
     """Subclass it with fixtures ``driver`` (prepared, on an empty directory) and ``tmp_path``."""
+
+    #: What an unknown option of a container is answered with.
+    unknown_option = "Unknown option nosuch"
+    #: Layers that a container can have below it.
+    depth = 125
 
     @staticmethod
     def fill(driver: GraphDriver, layer: str, archive: bytes, tmp_path: Path) -> None:
@@ -133,6 +138,53 @@ class GraphDriverSuite:
         assert self.look(driver, "b" * 64, tmp_path) == {"/f": "1"}
         assert driver.layers() == {"b" * 64, "c" * 64}
 
+    def test_what_is_discarded_can_be_deleted_whole(self, driver: GraphDriver, tmp_path: Path) -> None:
+        parent = self.stack(driver, tmp_path, tar(directory("d"), entry("d/a", b"1"), symlink("l", "/")))
+
+        def write() -> None:
+            os.makedirs("/deep/er", mode=0o500)
+            Path("/deep/er/f").write_text("x")
+            os.mkfifo("/deep/p")
+
+        inside(driver.mounts("c" * 64, parent), tmp_path / "mnt", write)
+        driver.discard("c" * 64)
+        driver.discard(parent)
+        self.empty_trash(driver)
+        assert os.listdir(driver.trash) == []
+
+    @staticmethod
+    def empty_trash(driver: GraphDriver) -> None:
+        paths = [str(driver.trash / name) for name in os.listdir(driver.trash)]
+        asyncio.run(ForkedHelpers().run(["docker-remove", *paths]))
+
+    def test_a_half_made_layer_is_listed_and_can_be_discarded(
+        self, driver: GraphDriver, tmp_path: Path
+    ) -> None:
+        parent = self.stack(driver, tmp_path, tar(entry("a", b"1")))
+        asyncio.run(driver.create("e" * 64, parent))
+        with pytest.raises(WharfError):
+            self.fill(driver, "e" * 64, tar(entry("b", b"1" * 5000))[:3000], tmp_path)
+        driver.prepare()  # as a restarted engine does
+        assert driver.layers() == {parent, "c" * 64, "e" * 64}
+        driver.discard("e" * 64)
+        assert driver.layers() == {parent, "c" * 64}
+        assert self.look(driver, parent, tmp_path) == {"/a": "1"}
+
+    def test_as_many_layers_as_docker_allows(self, driver: GraphDriver, tmp_path: Path) -> None:
+        archives = [tar(entry(f"f{number}", str(number).encode())) for number in range(self.depth - 1)]
+        archives.append(tar(entry(".wh.f3"), entry("f4", b"new")))
+        parent = self.stack(driver, tmp_path, *archives)
+
+        def write() -> None:
+            Path("/f5").unlink()
+            Path("/f6").write_text("changed")
+
+        inside(driver.mounts("c" * 64, parent), tmp_path / "mnt", write)
+        seen = self.look(driver, parent, tmp_path)
+        assert len(seen) == self.depth - 3
+        assert "/f3" not in seen and "/f5" not in seen
+        assert (seen["/f0"], seen["/f4"], seen["/f6"]) == ("0", "new", "changed")
+
     def test_unknown_storage_options_are_refused(self, driver: GraphDriver) -> None:
-        with pytest.raises(InvalidParameter, match="Unknown option nosuch"):
+        with pytest.raises(InvalidParameter, match=self.unknown_option):
             asyncio.run(driver.create_read_write("c" * 64, "", {"nosuch": "1"}))

@@ -18,7 +18,6 @@ from services.engine.config.options import OPTIONS
 
 Values = Mapping[str, Any]
 
-STORAGE_DRIVERS = ("overlay2", "vfs")
 LOG_DRIVERS = ("json-file", "local", "none")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
@@ -75,9 +74,6 @@ def addresses(values: Values) -> None:
 
 
 def known_names(values: Values) -> None:
-    driver = values["storage-driver"]
-    if driver and driver not in STORAGE_DRIVERS:
-        raise ConfigError(f"driver not supported: {driver}")
     if values["log-driver"] not in LOG_DRIVERS:
         raise ConfigError(
             f"failed to set log driver: logger: no log driver named '{values['log-driver']}' is registered"
@@ -86,6 +82,11 @@ def known_names(values: Values) -> None:
         raise ConfigError(f"invalid logging level: {values['log-level']}")
     if values["default-runtime"] != "runc":
         raise ConfigError(f"specified default runtime '{values['default-runtime']}' does not exist")
+
+
+def selinux_or_btrfs(values: Values) -> None:
+    if values["selinux-enabled"] and values["storage-driver"] == "btrfs":
+        raise ConfigError("SELinux is not supported with the BTRFS graph driver")
 
 
 def modes(values: Values) -> None:
@@ -136,6 +137,7 @@ CHECKS: tuple[Callable[[Values], None], ...] = (
     ip_masq_needs_iptables,
     addresses,
     known_names,
+    selinux_or_btrfs,
     modes,
     labels_agree,
     numbers,

@@ -177,6 +177,6 @@ OPTIONS = (
     ),
     Option("selinux-enabled", SWITCH, "Enable selinux support", False),
     Option("storage-driver", STRING, "Storage driver to use", "", field="storage_driver", short="s"),
-    Option("storage-opt", STRINGS, "Storage driver options", [], key="storage-opts"),
+    Option("storage-opt", STRINGS, "Storage driver options", [], field="storage_opts", key="storage-opts"),
     Option("userns-remap", STRING, "User/Group setting for user namespaces", ""),
 )

@@ -25,8 +25,25 @@ from pathlib import Path
 from typing import Protocol
 
 from reexec.archive.extract import Whiteouts
+from services.engine.config.option import parse_bytes
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, SystemError_
+
+#: moby ``daemon/graphdriver/errors.go``
+NOT_SUPPORTED = "driver not supported"
+PREREQUISITES = "prerequisites for driver not satisfied (wrong filesystem?)"
+INCOMPATIBLE = "backing file system is unsupported for this graph driver"
+
+
+class Unusable(SystemError_):
+    """A driver cannot work on this host or data root: the automatic choice goes on to the next.
+
+    The text is one of dockerd's above; *reason* says what is missing.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -38,14 +55,19 @@ class Extraction:
 
 
 class GraphDriver(Protocol):
-    """Implementations are constructed with (root directory of the driver, helpers, options)."""
+    """Implementations are constructed with (root directory of the driver, helpers, options).
+
+    *options* are the ``--storage-opt`` of the daemon: all of them, the keys in lower case with the
+    driver's name (``overlay2.size``). The constructor touches nothing; it raises ``InvalidParameter``
+    for an option that is not this driver's.
+    """
 
     name: str
     #: Where discarded layers wait to be deleted.
     trash: Path
 
     def prepare(self) -> None:
-        """Make the driver's directories. Raises ``SystemError_`` when it cannot work here."""
+        """Look whether it can work here (else raise :class:`Unusable`), and make its directories."""
 
     async def create(self, layer: str, parent: str) -> None:
         """A layer to be filled; *parent* "" is none. What an earlier attempt left is replaced."""
@@ -77,11 +99,19 @@ class GraphDriver(Protocol):
         """``DriverStatus`` of info."""
 
 
-def refuse_storage_options(options: Mapping[str, str]) -> None:
-    """For drivers without quotas: raises ``InvalidParameter`` if a container asks for one."""
-    for name in options:
-        if name.lower() == "size":
-            raise InvalidParameter(
-                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
-            )
-        raise InvalidParameter(f"Unknown option {name}")
+def size_of(text: str) -> int:
+    """Bytes of a size as in ``--storage-opt size=10G``; raises ``InvalidParameter``."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
+
+
+def size_option(options: Mapping[str, str]) -> int | None:
+    """The ``size`` of a container's ``--storage-opt``, in bytes; raises for options unknown to Docker."""
+    found: int | None = None
+    for name, value in options.items():
+        if name.lower() != "size":
+            raise InvalidParameter(f"Unknown option {name}")
+        found = size_of(value)
+    return found

@@ -13,14 +13,21 @@ a container's layer are there for people to read.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from reexec.archive.extract import Whiteouts
-from services.engine.graphdrivers.base import Extraction, refuse_storage_options
+from services.engine.graphdrivers.base import (
+    INCOMPATIBLE,
+    NOT_SUPPORTED,
+    Extraction,
+    Unusable,
+    size_option,
+)
+from services.engine.graphdrivers.probes import backing_filesystem, supports_d_type, try_overlay
 from services.engine.helpers import Helpers
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import InvalidParameter, SystemError_
@@ -38,8 +45,8 @@ class Overlay2:
     name = "overlay2"
 
     def __init__(self, root: Path, helpers: Helpers, options: Mapping[str, str]) -> None:
-        if options:
-            raise InvalidParameter(f"overlay2: unknown option {next(iter(options))}")
+        for key in options:
+            raise InvalidParameter(f"overlay2: unknown option {key}")
         self._root = root
         self._links = root / "l"
         self.trash = root / "trash"
@@ -50,6 +57,12 @@ class Overlay2:
 
     def prepare(self) -> None:
         self._root.mkdir(mode=0o710, parents=True, exist_ok=True)
+        try:
+            probe(self._root)
+        except Unusable:
+            with contextlib.suppress(OSError):
+                self._root.rmdir()  # unless there are layers
+            raise
         self._links.mkdir(mode=0o700, exist_ok=True)
         self.trash.mkdir(mode=0o700, exist_ok=True)
         self._options = _default_options()
@@ -58,7 +71,10 @@ class Overlay2:
         self._make(layer, parent)
 
     async def create_read_write(self, layer: str, parent: str, options: Mapping[str, str]) -> None:
-        refuse_storage_options(options)
+        if size_option(options) is not None:
+            raise InvalidParameter(
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+            )
         self._make(layer, parent)
 
     def _make(self, layer: str, parent: str) -> None:
@@ -174,7 +190,7 @@ class Overlay2:
 
     def status(self) -> list[tuple[str, str]]:
         return [
-            ("Backing Filesystem", _backing_filesystem(self._root)),
+            ("Backing Filesystem", backing_filesystem(self._root)),
             ("Supports d_type", "true"),
             ("Using metacopy", "false"),
             ("Native Overlay Diff", "true"),
@@ -204,38 +220,22 @@ def _mkdir(path: Path, mode: int) -> None:
     os.chmod(path, mode)
 
 
-def _backing_filesystem(path: Path) -> str:
-    """The file system of *path* as dockerd names it ("extfs" for ext2/3/4)."""
-    device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    found = "unknown"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        for line in mounts:
-            fields = line.split(" ")
-            if fields[2] == wanted:
-                found = fields[fields.index("-") + 1]
-    return "extfs" if found in ("ext2", "ext3", "ext4") else found
-
-
 def probe(root: Path) -> None:
-    """Raises :class:`SystemError_` when overlayfs is not there or *root*'s file system cannot carry it."""
-    with open("/proc/filesystems", encoding="ascii") as known:
-        if not any(line.split()[-1] == "overlay" for line in known):
-            raise SystemError_("overlay2: the kernel has no overlayfs (modprobe overlay)")
-    if _backing_filesystem(root) in ("overlay", "ecryptfs", "nfs", "nfs4"):
-        raise SystemError_(
-            f"overlay2: {root} is on {_backing_filesystem(root)}, which cannot hold upper layers"
-        )
-    trial = root / f".probe.{secrets.token_hex(4)}"
-    trial.mkdir()
+    """Raises :class:`Unusable` when overlayfs is not there or *root*'s file system cannot carry it."""
+    backing = backing_filesystem(root)
+    if backing in ("aufs", "ecryptfs", "nfs", "overlayfs"):
+        raise Unusable(INCOMPATIBLE, f"{root} is on {backing}")
     try:
-        os.setxattr(trial, "trusted.overlay.opaque", b"y")
+        try_overlay(root)
     except OSError as error:
-        raise SystemError_(
-            f"overlay2: {root} has no trusted extended attributes: {error.strerror}"
-        ) from error
-    finally:
-        shutil.rmtree(trial)
+        reason = f"failed to mount overlay: {(error.strerror or str(error)).lower()}"
+        raise Unusable(NOT_SUPPORTED, reason) from error
+    if not supports_d_type(root):
+        raise Unusable(
+            f"overlay2: the backing {backing} filesystem is formatted without d_type support, which leads "
+            "to incorrect behavior. Reformat the filesystem with ftype=1 to enable d_type support",
+            "backing filesystems without d_type support are not supported",
+        )
 
 
 __all__ = ["MAX_DEPTH", "Overlay2", "probe"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reexec.archive.extract import Whiteouts
-from services.engine.graphdrivers.base import Extraction, refuse_storage_options
+from services.engine.graphdrivers.base import Extraction
 from services.engine.helpers import Helpers
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import InvalidParameter
@@ -21,8 +21,8 @@ class Vfs:
     name = "vfs"
 
     def __init__(self, root: Path, helpers: Helpers, options: Mapping[str, str]) -> None:
-        if options:
-            raise InvalidParameter(f"vfs: unknown option {next(iter(options))}")
+        for key in options:
+            raise InvalidParameter(f"vfs driver does not support {key} options")
         self._dirs = root / "dir"
         self.trash = root / "trash"
         self._helpers = helpers
@@ -41,7 +41,10 @@ class Vfs:
             await self._helpers.run(["docker-copytree", str(self._dirs / parent), str(home)])
 
     async def create_read_write(self, layer: str, parent: str, options: Mapping[str, str]) -> None:
-        refuse_storage_options(options)
+        for name in options:
+            if name.lower() == "size":
+                raise InvalidParameter("Filesystem does not support, or has not enabled quotas")
+            raise InvalidParameter(f"Storage opt {name} not supported")
         await self.create(layer, parent)
 
     def extraction(self, layer: str) -> Extraction:

@@ -91,11 +91,16 @@ class LayerManager:
         async with Undo() as undo:
             undo.push(lambda: self.chains.release(chain_id))
             parent = await self._init_layer(chain_id)
+            undo.push(lambda: self._discard(container_id))
             await self.driver.create_read_write(container_id, parent, storage_opt)
             self._containers[container_id] = chain_id
             undo.keep()
         # Not awaited: it says nothing until the container's own row, which is queued behind it.
         self._submit("INSERT OR REPLACE INTO rw_layers VALUES (?, ?)", container_id, chain_id)
+
+    async def _discard(self, layer: str) -> None:
+        self.driver.discard(layer)
+        self._trash.kick()
 
     def _submit(self, sql: str, *parameters: object) -> None:
         def write(connection: sqlite3.Connection) -> None:
@@ -152,8 +157,7 @@ class LayerManager:
 
     async def remove(self, container_id: str) -> None:
         chain = self._containers.pop(container_id, None)
-        self.driver.discard(container_id)
-        self._trash.kick()
+        await self._discard(container_id)
         if chain is not None:
             self._submit("DELETE FROM rw_layers WHERE container_id=?", container_id)
             await self.release(chain)

@@ -40,11 +40,11 @@ def test_a_killed_helper_leaves_nothing(tmp_path: Path, helper: str) -> None:
     asyncio.run(body())
 
 
-def _engine(root: Path, ready: int) -> None:
+def _engine(root: Path, driver: str, ready: int) -> None:
     """Loads and creates for ever, until it is killed."""
 
     async def body() -> None:
-        async with storage(root) as s:
+        async with storage(root, driver) as s:
             os.write(ready, b"1")
             number = 0
             while True:
@@ -61,13 +61,21 @@ def _engine(root: Path, ready: int) -> None:
 
 @pytest.mark.parametrize("delay", [0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45])
 def test_a_killed_engine_is_made_true_at_the_next_start(tmp_path: Path, delay: float) -> None:
-    root = tmp_path / "root"
+    _kill_and_restart(tmp_path / "root", "overlay2", delay)
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.3])
+def test_a_killed_engine_on_btrfs(btrfs_root: Path, delay: float) -> None:
+    _kill_and_restart(btrfs_root, "btrfs", delay)
+
+
+def _kill_and_restart(root: Path, driver: str, delay: float) -> None:
     reading, ready = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
-            _engine(root, ready)
+            _engine(root, driver, ready)
         finally:
             os._exit(1)
     os.close(ready)
@@ -78,7 +86,7 @@ def test_a_killed_engine_is_made_true_at_the_next_start(tmp_path: Path, delay: f
     os.waitpid(pid, 0)
 
     async def check() -> None:
-        async with storage(root) as s:
+        async with storage(root, driver) as s:
             lineage = [
                 layer.cache_id
                 for name in s.names()
@@ -88,7 +96,7 @@ def test_a_killed_engine_is_made_true_at_the_next_start(tmp_path: Path, delay: f
             kept = {name for name in s.layer_directories() if not name.endswith("-init")}
             assert kept == set(lineage)
             assert os.listdir(root / "tmp") == ["root"]
-            splits = os.listdir(root / "image" / "overlay2" / "layerdb")
+            splits = os.listdir(root / "image" / driver / "layerdb")
             assert {name.removesuffix(".split") for name in splits} == set(lineage)
             # Whatever it was in the middle of can be done now.
             assert (await s.load(ARCHIVE))[-1] == {"stream": "Loaded image: big:1\n"}

@@ -1,14 +1,18 @@
-"""Both graph drivers through the suite, and what only overlay2 has."""
+"""Each graph driver through the suite, and what only one of them has."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from reexec import btrfs
 from services.engine.graphdrivers import GraphDriver, choose
+from services.engine.graphdrivers.btrfs import Btrfs
 from services.engine.graphdrivers.overlay2 import Overlay2
 from services.engine.graphdrivers.vfs import Vfs
 from services.protocol.errors import InvalidParameter, SystemError_
@@ -26,14 +30,13 @@ class TestOverlay2(GraphDriverSuite):
         driver.prepare()
         return driver
 
-    def test_125_layers_are_more_than_a_page_of_options_and_mount(
-        self, driver: GraphDriver, tmp_path: Path
-    ) -> None:
-        archives = [tar(entry(f"f{number}", str(number).encode())) for number in range(125)]
-        parent = self.stack(driver, tmp_path, *archives)
+    def test_125_layers_are_more_than_a_page_of_options(self, driver: GraphDriver) -> None:
+        parent = ""
+        for number in range(125):
+            asyncio.run(driver.create(f"{number:064x}", parent))
+            parent = f"{number:064x}"
         options = ",".join(driver.mounts("c" * 64, parent)[0].options)
         assert len(options) > os.sysconf("SC_PAGESIZE")
-        assert len(self.look(driver, parent, tmp_path)) == 125
 
     def test_too_many_layers_are_refused(self, driver: GraphDriver) -> None:
         parent = ""
@@ -68,6 +71,9 @@ class TestOverlay2(GraphDriverSuite):
 
 
 class TestVfs(GraphDriverSuite):
+    unknown_option = "Storage opt nosuch not supported"
+    depth = 20
+
     @pytest.fixture
     def driver(self, tmp_path: Path) -> GraphDriver:
         driver = Vfs(tmp_path / "vfs", ForkedHelpers(), {})
@@ -95,6 +101,90 @@ class TestVfs(GraphDriverSuite):
         assert os.stat(copy / "null").st_rdev == os.makedev(1, 3)
 
 
+class TestBtrfs(GraphDriverSuite):
+    @pytest.fixture
+    def driver(self, btrfs_root: Path) -> GraphDriver:
+        driver = Btrfs(btrfs_root / "btrfs", ForkedHelpers(), {})
+        driver.prepare()
+        return driver
+
+    def test_layers_are_subvolumes_that_share_their_data(self, driver: Btrfs, tmp_path: Path) -> None:
+        parent = self.stack(driver, tmp_path, tar(entry("big", b"x" * 4_000_000)))
+        for layer in (parent, "c" * 64):
+            assert btrfs.is_subvolume(str(driver.extraction(layer).directory))
+        assert driver.data("c" * 64, parent) == {}
+        assert driver.status() == [("Btrfs", "")]
+
+    def test_subvolumes_made_inside_a_container_go_with_it(self, driver: Btrfs, tmp_path: Path) -> None:
+        parent = self.stack(driver, tmp_path, tar(entry("a", b"1")))
+        top = driver.extraction("c" * 64).directory
+        btrfs.create(str(top / "one"))
+        (top / "one" / "deep").mkdir()
+        for number in range(300):  # more than one search returns
+            btrfs.create(str(top / "one" / "deep" / f"n{number}"))
+        (top / "one" / "deep" / "n1" / "f").write_text("x")
+        btrfs.snapshot(str(top / "one"), str(top / "two"))
+        driver.discard("c" * 64)
+        self.empty_trash(driver)
+        assert os.listdir(driver.trash) == []
+        assert driver.layers() == {parent}
+
+    def test_a_size_limits_what_a_container_sees(self, driver: Btrfs, tmp_path: Path) -> None:
+        parent = self.stack(driver, tmp_path, tar(entry("a", b"1" * 100_000)))
+        asyncio.run(driver.create_read_write("d" * 64, parent, {"Size": "4m"}))
+        assert self.written(driver, "d" * 64, 8_000_000) < 4 << 20
+        assert self.written(driver, "c" * 64, 8_000_000) == 8_000_000
+        assert (driver.trash.parent / "quotas" / ("d" * 64)).read_text() == str(4 << 20)
+
+    def test_a_limit_holds_after_quotas_were_off(self, driver: Btrfs, tmp_path: Path) -> None:
+        asyncio.run(driver.create_read_write("d" * 64, "", {"size": "4m"}))
+        home = driver.trash.parent
+        for command in ("disable", "enable"):
+            subprocess.run(["btrfs", "quota", command, str(home)], check=True, capture_output=True)
+        again = Btrfs(home, ForkedHelpers(), {})
+        again.prepare()
+        assert self.written(again, "d" * 64, 8_000_000) < 4 << 20
+        again.discard("d" * 64)
+        assert os.listdir(home / "quotas") == []
+
+    @staticmethod
+    def written(driver: Btrfs, layer: str, size: int) -> int:
+        """Bytes of *size* that a layer takes before its quota is exceeded."""
+        done = 0
+        with (driver.extraction(layer).directory / "filled").open("wb", buffering=0) as file:
+            try:
+                while done < size:
+                    done += file.write(os.urandom(500_000))
+                    os.fsync(file.fileno())
+            except OSError as error:
+                assert error.errno == errno.EDQUOT
+        return done
+
+    def test_sizes_are_checked(self, btrfs_root: Path) -> None:
+        driver = Btrfs(btrfs_root / "btrfs", ForkedHelpers(), {"btrfs.min_space": "1g"})
+        driver.prepare()
+        for size, text in (
+            ("10m", "btrfs: storage size cannot be less than 1.074GB"),
+            ("0", "btrfs: invalid storage size: 0B"),
+            ("much", "invalid size: 'much'"),
+        ):
+            with pytest.raises(InvalidParameter, match=text):
+                asyncio.run(driver.create_read_write("d" * 64, "", {"size": size}))
+        assert driver.layers() == set()
+
+    def test_a_cancelled_create_can_be_cleaned_up(self, driver: Btrfs) -> None:
+        async def cancel() -> None:
+            task = asyncio.ensure_future(driver.create("a" * 64, ""))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            driver.discard("a" * 64)
+
+        asyncio.run(cancel())
+        assert driver.layers() == set()
+
+
 class TestChoose:
     def test_the_stored_driver_wins(self, tmp_path: Path) -> None:
         driver = choose(tmp_path, "vfs", [], ForkedHelpers())
@@ -107,20 +197,53 @@ class TestChoose:
     def test_two_stored_drivers_need_a_word(self, tmp_path: Path) -> None:
         for name in ("vfs", "overlay2"):
             asyncio.run(choose(tmp_path, name, [], ForkedHelpers()).create("a" * 64, ""))
-        with pytest.raises(SystemError_, match="several valid graphdrivers: overlay2, vfs"):
+        text = "several valid graphdrivers: overlay2, vfs; cleanup or explicitly choose storage driver"
+        with pytest.raises(SystemError_, match=text):
             choose(tmp_path, "", [], ForkedHelpers())
         assert choose(tmp_path, "overlay2", [], ForkedHelpers()).name == "overlay2"
 
-    @pytest.mark.parametrize("name", ["aufs", "btrfs", "devicemapper", "zfs", "fuse-overlayfs", "nosuch"])
-    def test_others_are_refused_by_name(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(InvalidParameter, match=name):
+    def test_a_stored_driver_that_fails_is_not_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "btrfs" / "subvolumes" / ("a" * 64)).mkdir(parents=True)
+        with pytest.raises(SystemError_, match="prerequisites for driver not satisfied"):
+            choose(tmp_path, "", [], ForkedHelpers())
+
+    @pytest.mark.parametrize("name", ["aufs", "devicemapper", "overlay"])
+    def test_removed_drivers_are_refused_with_dockers_text(self, tmp_path: Path, name: str) -> None:
+        text = f"the {name} storage-driver has been deprecated and removed; visit"
+        with pytest.raises(SystemError_, match=f"{text}.*: {name}$"):
             choose(tmp_path, name, [], ForkedHelpers())
 
-    def test_unknown_options_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidParameter, match="size"):
-            choose(tmp_path, "overlay2", ["overlay2.size=1g"], ForkedHelpers())
-        with pytest.raises(InvalidParameter, match="not for the driver overlay2"):
-            choose(tmp_path, "overlay2", ["dm.fs=ext4"], ForkedHelpers())
+    def test_drivers_that_cannot_work_say_why(self, tmp_path: Path) -> None:
+        for name, text in (
+            ("btrfs", r"prerequisites for driver not satisfied \(wrong filesystem\?\): btrfs \(.* btrfs"),
+            ("zfs", r"prerequisites for driver not satisfied \(wrong filesystem\?\): zfs \(.* zfs"),
+            ("nosuch", "driver not supported: nosuch"),
+        ):
+            with pytest.raises(SystemError_, match=f"^error initializing graphdriver: {text}"):
+                choose(tmp_path, name, [], ForkedHelpers())
+        assert os.listdir(tmp_path) == []
+
+    def test_the_next_best_where_overlays_cannot_be(self, tmp_path: Path) -> None:
+        """An overlay cannot be the upper layer of another one."""
+
+        def look() -> list[str]:
+            os.mkdir("/data")
+            return [choose(Path("/data"), "", [], ForkedHelpers()).name, *os.listdir("/data")]
+
+        driver = choose(tmp_path, "overlay2", [], ForkedHelpers())
+        for layer, parent in (("a" * 64, ""), ("b" * 64, "a" * 64)):
+            asyncio.run(driver.create(layer, parent))
+        assert inside(driver.mounts("b" * 64, "a" * 64), tmp_path / "mnt", look) == ["vfs", "vfs"]
+
+    def test_bad_options_are_refused(self, tmp_path: Path) -> None:
+        for driver, option, text in (
+            ("overlay2", "dm.fs=ext4", "overlay2: unknown option dm.fs"),
+            ("btrfs", "overlay2.size=1g", "unknown option overlay2.size"),
+            ("vfs", "overlay2.size=1g", "vfs driver does not support overlay2.size options"),
+            ("vfs", "size", "unable to parse storage-opt key/value: size"),
+        ):
+            with pytest.raises(InvalidParameter, match=text):
+                choose(tmp_path, driver, [option], ForkedHelpers())
 
     def test_lists_what_it_made(self, tmp_path: Path) -> None:
         driver = choose(tmp_path, "overlay2", [], ForkedHelpers())

@@ -13,6 +13,7 @@ import pytest
 
 from services.protocol.api.images import DeleteItem
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, WharfError
+from tests.integration.storage.conftest import Home
 from tests.integration.storage.storage import Storage, storage
 from tests.suites.trees import digest, directory, entry, image_archive, symlink, tar
 
@@ -38,8 +39,7 @@ def texts(items: list[DeleteItem]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("driver", ["overlay2", "vfs"])
-def test_load_list_inspect_and_restart(tmp_path: Path, driver: str) -> None:
+def test_load_list_inspect_and_restart(home: Home) -> None:
     async def first(s: Storage) -> None:
         assert await s.load(ARCHIVE) == [
             {"stream": "Loaded image: one:1\n"},
@@ -61,8 +61,8 @@ def test_load_list_inspect_and_restart(tmp_path: Path, driver: str) -> None:
         shared = s.images.summaries(all=False, filters={"reference": ["one"]}, shared_size=True)
         assert [summary.shared_size for summary in shared] == [7]
 
-    run(tmp_path, first, driver)
-    run(tmp_path, check, driver)
+    run(home.root, first, home.driver)
+    run(home.root, check, home.driver)
 
 
 def test_names_ids_and_prefixes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.protocol.errors import SystemError_
+from tests.integration.storage.conftest import Home
 from tests.integration.storage.storage import Storage, storage
 from tests.suites.trees import directory, entry, image_archive, inside, listing, symlink, tar
 
@@ -30,9 +31,9 @@ ROOT = tar(
 )
 
 
-def run(tmp_path: Path, test: Callable[[Storage], Awaitable[None]], driver: str) -> None:
+def run(home: Home, test: Callable[[Storage], Awaitable[None]]) -> None:
     async def body() -> None:
-        async with storage(tmp_path / "root", driver) as made:
+        async with storage(home.root, home.driver) as made:
             await made.load(image_archive([(["img:1"], [ROOT])]))
             await made.layers.create(FIRST, made.images.resolve("img:1").chain_id, {})
             await test(made)
@@ -40,12 +41,7 @@ def run(tmp_path: Path, test: Callable[[Storage], Awaitable[None]], driver: str)
     asyncio.run(body())
 
 
-@pytest.fixture(params=["overlay2", "vfs"])
-def driver(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def test_every_container_has_the_init_files(tmp_path: Path, driver: str) -> None:
+def test_every_container_has_the_init_files(tmp_path: Path, home: Home) -> None:
     async def test(s: Storage) -> None:
         seen = inside(s.layers.mounts(FIRST), tmp_path / "mnt", listing)
         made = {"/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys", "/.dockerenv"}
@@ -54,13 +50,13 @@ def test_every_container_has_the_init_files(tmp_path: Path, driver: str) -> None
         assert seen["/etc/hosts"] == seen["/etc/resolv.conf"] == seen["/dev/console"] == ""
         calls = len(s.helpers.calls)
         await s.layers.create(SECOND, s.images.resolve("img:1").chain_id, {})
-        if driver == "overlay2":
+        if home.driver == "overlay2":
             assert len(s.helpers.calls) == calls, "the second container needs no helper"
 
-    run(tmp_path, test, driver)
+    run(home, test)
 
 
-def test_create_and_remove_are_idempotent(tmp_path: Path, driver: str) -> None:
+def test_create_and_remove_are_idempotent(home: Home) -> None:
     async def test(s: Storage) -> None:
         chain = s.images.resolve("img:1").chain_id
         before = s.layers.chains.users(chain)
@@ -73,19 +69,19 @@ def test_create_and_remove_are_idempotent(tmp_path: Path, driver: str) -> None:
         await asyncio.sleep(0.6)
         assert os.listdir(s.layers.driver.trash) == []
 
-    run(tmp_path, test, driver)
+    run(home, test)
 
 
-def test_a_container_without_an_image_layer(tmp_path: Path, driver: str) -> None:
+def test_a_container_without_an_image_layer(tmp_path: Path, home: Home) -> None:
     async def test(s: Storage) -> None:
         await s.layers.create(SECOND, "", {})
         seen = inside(s.layers.mounts(SECOND), tmp_path / "mnt", listing)
         assert "/.dockerenv" in seen and "/etc/passwd" not in seen
 
-    run(tmp_path, test, driver)
+    run(home, test)
 
 
-def test_make_directory(tmp_path: Path, driver: str) -> None:
+def test_make_directory(tmp_path: Path, home: Home) -> None:
     async def test(s: Storage) -> None:
         await s.layers.make_directory(FIRST, "/made/for/../me")
         await s.layers.make_directory(FIRST, "/escape/dir/reached")
@@ -100,20 +96,20 @@ def test_make_directory(tmp_path: Path, driver: str) -> None:
             with pytest.raises(SystemError_, match=f"^Cannot mkdir: {path} is not a directory$"):
                 await s.layers.make_directory(FIRST, path)
 
-    run(tmp_path, test, driver)
+    run(home, test)
 
 
-def test_known_directories_need_no_helper(tmp_path: Path, driver: str) -> None:
+def test_known_directories_need_no_helper(home: Home) -> None:
     async def test(s: Storage) -> None:
         await s.layers.make_directory(FIRST, "/data")
         calls = len(s.helpers.calls)
         await s.layers.make_directory(FIRST, "/data")
         assert len(s.helpers.calls) == calls
 
-    run(tmp_path, test, driver)
+    run(home, test)
 
 
-def test_copy_up(tmp_path: Path, driver: str) -> None:
+def test_copy_up(tmp_path: Path, home: Home) -> None:
     async def test(s: Storage) -> None:
         target = tmp_path / "volume"
         target.mkdir()
@@ -129,10 +125,10 @@ def test_copy_up(tmp_path: Path, driver: str) -> None:
         assert not await s.layers.copy_up(FIRST, "/nosuch", str(empty))
         assert not await s.layers.copy_up(FIRST, "/etc/passwd", str(empty))
 
-    run(tmp_path, test, driver)
+    run(home, test)
 
 
-def test_sizes(tmp_path: Path, driver: str) -> None:
+def test_sizes(tmp_path: Path, home: Home) -> None:
     async def test(s: Storage) -> None:
         def write() -> None:
             Path("/new").write_bytes(b"x" * 100)
@@ -142,10 +138,10 @@ def test_sizes(tmp_path: Path, driver: str) -> None:
         after = await s.layers.sizes(FIRST)
         assert (after[0] - before[0], after[1] - before[1]) == (100, 100)
 
-    run(tmp_path, test, driver)
+    run(home, test)
 
 
-def test_the_sweep_removes_what_no_container_has(tmp_path: Path, driver: str) -> None:
+def test_the_sweep_removes_what_no_container_has(home: Home) -> None:
     async def test(s: Storage) -> None:
         chain = s.images.resolve("img:1").chain_id
         await s.layers.create(SECOND, chain, {})
@@ -155,4 +151,4 @@ def test_the_sweep_removes_what_no_container_has(tmp_path: Path, driver: str) ->
         assert left == {SECOND, s.layers.chains.cache_id(chain)}
         assert s.layers.mounts(SECOND)
 
-    run(tmp_path, test, driver)
+    run(home, test)

@@ -22,6 +22,7 @@ from services.engine.helpers import document
 from services.protocol.api.containers import Config
 from services.protocol.errors import NotFound, WharfError
 from services.protocol.verbs.containers import CommitArgs
+from tests.integration.storage.conftest import Home
 from tests.integration.storage.storage import Storage, storage
 from tests.suites.trees import directory, entry, hardlink, image_archive, inside, listing, symlink, tar
 
@@ -177,8 +178,7 @@ def test_modes_are_those_of_go() -> None:
     assert go_mode(0o020666) == 0x42001B6
 
 
-@pytest.mark.parametrize("driver", ["overlay2", "vfs"])
-def test_changes(tmp_path: Path, driver: str) -> None:
+def test_changes(tmp_path: Path, home: Home) -> None:
     def change() -> None:
         Path("/new/sub").mkdir(parents=True)
         Path("/new/sub/f").write_text("1")
@@ -207,7 +207,7 @@ def test_changes(tmp_path: Path, driver: str) -> None:
             "A /new/sub/f",
         ]
 
-    run(tmp_path, test, driver)
+    run(home.root, test, home.driver)
 
 
 def test_a_running_process_is_entered_with_and_without_its_mounts(tmp_path: Path) -> None:
@@ -254,8 +254,7 @@ def test_paths(path: str, expected: str, base: str) -> None:
     assert base_name(expected) == base
 
 
-@pytest.mark.parametrize("driver", ["overlay2", "vfs"])
-def test_commit(tmp_path: Path, driver: str) -> None:
+def test_commit(tmp_path: Path, home: Home) -> None:
     def change() -> None:
         Path("/etc/passwd").write_text("changed")
         Path("/gone").unlink()
@@ -275,7 +274,7 @@ def test_commit(tmp_path: Path, driver: str) -> None:
         assert (seen["/etc/passwd"], seen["/new/l"]) == ("changed", "-> x")
         assert "/gone" not in seen and seen["/d/f"] == "content"
 
-    run(tmp_path, test, driver)
+    run(home.root, test, home.driver)
 
 
 def test_a_commit_whose_helper_dies_leaves_nothing(tmp_path: Path) -> None:

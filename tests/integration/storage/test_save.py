@@ -16,6 +16,7 @@ import pytest
 
 from services.protocol.errors import NotFound, WharfError
 from services.protocol.helpers import HelperRequest
+from tests.integration.storage.conftest import Home
 from tests.integration.storage.storage import Storage, storage
 from tests.suites.trees import digest, directory, entry, hardlink, image_archive, symlink, tar
 
@@ -62,9 +63,8 @@ def contents(archive: bytes) -> dict[str, bytes]:
         return {m.name: opened.extractfile(m).read() for m in opened if m.isfile()}  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("driver", ["overlay2", "vfs"])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_layers_come_back_as_they_were(tmp_path: Path, kind: str, driver: str) -> None:
+def test_layers_come_back_as_they_were(kind: str, home: Home) -> None:
     async def test(s: Storage) -> None:
         layers = [tar(entry("deleted", b"1")), LAYERS[kind]]
         assert (await s.load(image_archive([(["a:1"], layers)])))[0] == {"stream": "Loaded image: a:1\n"}
@@ -74,11 +74,11 @@ def test_layers_come_back_as_they_were(tmp_path: Path, kind: str, driver: str) -
         for layer in layers:
             assert files["blobs/sha256/" + digest(layer)[7:]] == layer
         await s.images.remove("a:1", force=False, prune=True)
-        assert os.listdir(s.root / "image" / driver / "layerdb") == []
+        assert os.listdir(s.root / "image" / home.driver / "layerdb") == []
         assert (await s.load(archive))[0] == {"stream": "Loaded image: a:1\n"}
         assert s.images.inspect("a:1").id == before.id
 
-    run(tmp_path, test, driver)
+    run(home.root, test, home.driver)
 
 
 def test_an_imported_compressed_archive_is_saved_uncompressed(tmp_path: Path) -> None:

@@ -123,7 +123,10 @@ def test_broken_or_absent_file(daemon_json: Path) -> None:
         (["--iptables=false", "--ip-masq=false"], "--iptables=false is not implemented by wharfd"),
         (["--bip", "10.0.0.1"], "invalid CIDR address: 10.0.0.1"),
         (["--fixed-cidr", "x"], "invalid CIDR address: x"),
-        (["--storage-driver", "zfs"], "driver not supported: zfs"),
+        (
+            ["--storage-driver", "btrfs", "--selinux-enabled"],
+            "SELinux is not supported with the BTRFS graph driver",
+        ),
         (["--log-driver", "splunk"], "no log driver named 'splunk' is registered"),
         (["--registry-mirror", "mirror:5000"], 'no scheme specified for "mirror:5000"'),
         (["--registry-mirror", "ftp://mirror"], 'unsupported scheme "ftp" in "ftp://mirror"'),

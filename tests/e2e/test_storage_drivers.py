@@ -1,0 +1,83 @@
+"""Daemons on file systems of their own, one for each graph driver: images, containers, a killed engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reexec import btrfs
+from tests.harness.engine import Engine
+from tests.harness.loops import loop_mounted
+from tests.harness.readiness import wait_until
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
+    pytest.mark.usefixtures("docker_command"),
+]
+
+
+@pytest.fixture(scope="module")
+def btrfs_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with loop_mounted(tmp_path_factory.mktemp("btrfs"), "btrfs", 1 << 30) as mounted:
+        yield from _engine(mounted / "d", "--storage-driver", "btrfs")
+
+
+def _engine(data_root: Path, *flags: str) -> Iterator[Engine]:
+    engine = Engine(*flags)
+    engine.data_root = data_root
+    try:
+        engine.start()
+        engine.load_images()
+        yield engine
+    finally:
+        engine.close()
+
+
+def _life(engine: Engine, layers: Path) -> None:
+    """Run, change, commit, run that, kill the engine, and remove everything."""
+    before = set(os.listdir(layers))
+    engine.docker("run", "--name", "one", "busybox", "sh", "-c", "echo hi > /new; rm /bin/vi; mkdir /d")
+    assert engine.docker("diff", "one").stdout.splitlines() == ["C /bin", "D /bin/vi", "A /d", "A /new"]
+    engine.docker("commit", "one", "made")
+    engine.docker("run", "-d", "--name", "two", "made", "sh", "-c", "cat /new; ls /bin/vi; exec sleep 300")
+    engine.kill("engine")
+    engine.wait_ready()
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "two").stdout == "true\n"
+    assert engine.docker("logs", "two").stdout == "hi\n"
+    engine.docker("exec", "two", "sh", "-c", "echo more > /d/f")
+    assert engine.docker("cp", "two:/d/f", "-").stdout
+    engine.restart()
+    engine.docker("start", "two")
+    assert engine.docker("exec", "two", "cat", "/d/f").stdout == "more\n"
+    assert float(engine.docker("ps", "-as", "--format", "{{.Size}}").stdout.split("B")[0]) >= 0
+    engine.docker("rm", "-f", "one", "two")
+    engine.docker("rmi", "made")
+    wait_until(lambda: os.listdir(engine.data_root / layers.parts[-2] / "trash") == [], "the trash is emptied")
+    init = {name for name in os.listdir(layers) if name.endswith("-init")}
+    assert set(os.listdir(layers)) - init == before - init
+
+
+def test_btrfs(btrfs_engine: Engine) -> None:
+    info = btrfs_engine.client.info()
+    assert (info["Driver"], info["DriverStatus"]) == ("btrfs", [["Btrfs", ""]])
+    layers = btrfs_engine.data_root / "btrfs" / "subvolumes"
+    assert all(btrfs.is_subvolume(str(layers / name)) for name in os.listdir(layers))
+    _life(btrfs_engine, layers)
+
+
+def test_a_size_on_btrfs(btrfs_engine: Engine) -> None:
+    fill = "dd if=/dev/zero of=/f bs=1M count=40 2>&1; sync"
+    done = btrfs_engine.docker("run", "--rm", "--storage-opt", "size=20m", "busybox", "sh", "-c", fill)
+    assert "Disk quota exceeded" in done.stdout
+    refused = btrfs_engine.docker("create", "--storage-opt", "nosuch=1", "busybox", check=False)
+    assert refused.stderr == "Error response from daemon: Unknown option nosuch\n"
+
+
+def test_the_driver_of_the_data_root_is_kept(btrfs_engine: Engine) -> None:
+    btrfs_engine.stop()
+    btrfs_engine.flags = ()
+    btrfs_engine.start()
+    assert btrfs_engine.client.info()["Driver"] == "btrfs"

@@ -1,0 +1,42 @@
+"""File systems for tests, made in a file and mounted from it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@contextlib.contextmanager
+def loop_mounted(directory: Path, kind: str, size: int, *options: str) -> Iterator[Path]:
+    """A new *kind* file system of *size* bytes (sparse), mounted with *options*; gone afterwards.
+
+    The test is skipped where there is no program to make one, or the kernel cannot mount it.
+    """
+    program = f"mkfs.{kind}"
+    if os.geteuid() != 0 or shutil.which(program) is None:
+        pytest.skip(f"needs root and {program}")
+    image, mount_point = directory / f"{kind}.img", directory / kind
+    directory.mkdir(exist_ok=True)
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run([program, "-q", str(image)], check=True, capture_output=True)
+    mount_point.mkdir()
+    # The loop device goes with the mount.
+    command = ["mount", "-o", ",".join(["loop", *options]), str(image), str(mount_point)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        image.unlink()
+        mount_point.rmdir()
+        pytest.skip(f"the kernel does not mount {kind} with {options}: {mounted.stderr.strip()}")
+    try:
+        yield mount_point
+    finally:
+        subprocess.run(["umount", str(mount_point)], check=True)
+        mount_point.rmdir()
+        image.unlink()
