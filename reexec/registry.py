@@ -29,6 +29,7 @@ HELPERS: dict[str, str] = {
     "docker-copyup": "reexec.helpers.copyup",
     "docker-difference": "reexec.helpers.difference",
     "docker-download": "reexec.helpers.download",
+    "docker-git": "reexec.helpers.git",
     "docker-init": "reexec.helpers.init",
     "docker-initlayer": "reexec.helpers.initlayer",
     "docker-load": "reexec.helpers.load",

@@ -18,6 +18,7 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 CLONE_NEWNS = 0x20000
+CLONE_NEWPID = 0x20000000
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
@@ -28,6 +29,7 @@ _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
+_PR_SET_PDEATHSIG = 1
 
 #: ``f_type`` of proc, sysfs, cgroup, cgroup2 (linux/magic.h).
 _KERNEL_VIEWS = frozenset({0x9FA0, 0x62656572, 0x27E0EB, 0x63677270})
@@ -57,6 +59,11 @@ def umount(target: str, flags: int = 0) -> None:
 
 def unshare(flags: int) -> None:
     _check(_libc().unshare(flags), "unshare")
+
+
+def set_parent_death_signal(number: int) -> None:
+    """What this process gets when its parent ends, which may have been already."""
+    _check(_libc().prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0), "prctl")
 
 
 def setns(fd: int, kind: int) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import email.utils
+import http.client
 import os
 import posixpath
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,10 +18,11 @@ from reexec.archive.streams import BLOCK, DigestingSource
 from reexec.call import Call
 from reexec.distribution import proxies
 from reexec.registry import register
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import Forbidden, InvalidParameter, NotFound, SystemError_, Unauthorized
 
 #: Seconds without a byte.
 _TIMEOUT = 60.0
+_STATUS = {400: InvalidParameter, 401: Unauthorized, 403: Forbidden, 404: NotFound}
 
 
 class Download(msgspec.Struct, frozen=True):
@@ -32,11 +35,12 @@ class Download(msgspec.Struct, frozen=True):
 
 class Downloaded(msgspec.Struct, frozen=True):
     """``name`` is "" when neither the URL nor the server has one: the file is called ``download``.
-    ``digest`` is ``sha256:<hex>``."""
+    ``digest`` is ``sha256:<hex>``, ``content_type`` what the server says, "" if nothing."""
 
     path: str
     name: str
     digest: str
+    content_type: str = ""
 
 
 class _Proxied(urllib.request.ProxyHandler):
@@ -53,7 +57,7 @@ class _Proxied(urllib.request.ProxyHandler):
 
 @register("docker-download")
 def main(call: Call) -> bytes:
-    """Raises ``InvalidParameter`` in Go's words ("failed to GET ... with status 404 Not Found")."""
+    """Raises in dockerd's words and kinds ("failed to GET ... with status 404 Not Found")."""
     args = call.document(Download)
     try:
         # Only what the caller has checked to be http or https gets here.
@@ -66,13 +70,19 @@ def main(call: Call) -> bytes:
                 source = DigestingSource(response)
                 while data := source.read(BLOCK):
                     file.write(data)
+            length = response.headers.get("Content-Length")
+            if length is not None and length.isdigit() and int(length) != source.size:
+                raise SystemError_(f'Get "{args.url}": unexpected EOF')
             _set_time(path, response.headers.get("Last-Modified"))
     except urllib.error.HTTPError as error:
         text = f"failed to GET {args.url} with status {error.code} {error.reason}"
-        raise InvalidParameter(f"{text}: {error.read(1024).decode(errors='replace')}") from error
-    except (OSError, ValueError) as error:
-        raise InvalidParameter(f'Get "{args.url}": {_reason(error, args.url)}') from error
-    return msgspec.msgpack.encode(Downloaded(path, name, source.digest))
+        said = error.read(1024).decode(errors="replace").strip()
+        raise _STATUS.get(error.code, SystemError_)(f"{text}: {said}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        text = f'Get "{args.url}": {_reason(error, args.url)}'
+        raise (NotFound if isinstance(_cause(error), socket.gaierror) else SystemError_)(text) from error
+    told = response.headers.get("Content-Type") or ""
+    return msgspec.msgpack.encode(Downloaded(path, name, source.digest, told))
 
 
 def _name(url: str, told: str | None) -> str:
@@ -90,8 +100,12 @@ def _set_time(path: str, modified: str | None) -> None:
     os.utime(path, (seconds, seconds))
 
 
+def _cause(error: Exception) -> object:
+    return error.reason if isinstance(error, urllib.error.URLError) else error
+
+
 def _reason(error: Exception, url: str) -> str:
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    cause = _cause(error)
     if isinstance(cause, ConnectionRefusedError):
         parts = urllib.parse.urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)

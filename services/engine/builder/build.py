@@ -81,12 +81,13 @@ class Builder:
             stack.callback(os.close, fd)
             tags = _check(args)
             async with context.scratch(self._tmp) as directory:
-                owners = await self._fill(directory, args, fd)
-                text = await asyncio.to_thread(context.read_dockerfile, directory, args.dockerfile)
-                dockerfile = parse(text, args.dockerfile)
+                filled = await context.fill(
+                    self._helpers, self._tmp, directory, args.remote, args.dockerfile, fd
+                )
+                dockerfile = parse(filled.dockerfile, args.dockerfile)
                 whole = _until_target(program(dockerfile.nodes), args.target)
                 output = Output(quiet=args.quiet)
-                work = self._execute(args, tags, dockerfile, whole, directory, owners, output)
+                work = self._execute(args, tags, dockerfile, whole, directory, filled.owners, output)
                 task = self._background.spawn(work, name="build")
                 try:
                     async for line in output.lines():
@@ -94,11 +95,6 @@ class Builder:
                 finally:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
-
-    async def _fill(self, directory: Path, args: BuildArgs, fd: int) -> str:
-        if args.remote:
-            return await context.fetch(self._helpers, self._tmp, directory, args.remote, args.dockerfile)
-        return await context.unpack(self._helpers, directory, fd)
 
     async def _execute(
         self,

@@ -1,32 +1,55 @@
-"""The build context: an archive of the client's or from a URL, as a directory of the build's own."""
+"""The build context: what the client sends or a URL names, in a directory of the build's own."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from reexec.archive.rootfs import RootSpec
 from reexec.helpers.download import Download, Downloaded
 from reexec.helpers.untar import Untar
+from services.engine.builder import git
 from services.engine.builder.ignore import Ignore
+from services.engine.builder.scoped import resolve
 from services.engine.helpers import Helpers, ask, document
 from services.engine.scopes import shielded
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 
 PREFIX = "build-"
 DEFAULT_NAME = "Dockerfile"
 _IGNORE_FILE = ".dockerignore"
 #: Bytes of the largest Dockerfile.
 _DOCKERFILE_LIMIT = 4 * 1024 * 1024
-#: Links that are followed in one path, as in the kernel.
-_MAX_LINKS = 40
-_COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
-_USTAR_AT = 257
+_TEXT, _BINARY = "text/plain", "application/octet-stream"
+#: What a remote context may be (moby ``builder/remotecontext/remote.go``), and zstd.
+_ACCEPTED = re.compile(r"text/plain|application/(octet-stream|(x-)?(tar|gzip|bzip2?|xz|zstd))")
+#: Bytes that tell a text from an archive, and where a tar archive says that it is one.
+_PREAMBLE, _USTAR_AT = 100, 257
+#: Byte order marks (UTF-16 and UTF-8).
+_TEXT_MARKS = (b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf")
+
+
+@dataclass(frozen=True)
+class Filled:
+    """``dockerfile`` is the text; ``owners`` as :func:`unpack` returns them."""
+
+    dockerfile: str
+    owners: str
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A downloaded file and its MIME type."""
+
+    path: str
+    kind: str
 
 
 def left(directory: Path) -> list[str]:
@@ -57,34 +80,71 @@ async def unpack(helpers: Helpers, directory: Path, fd: int) -> str:
     return await ask(helpers, document("docker-untar", arguments), str, {"stdin": fd})
 
 
-async def fetch(helpers: Helpers, tmp: Path, directory: Path, url: str, dockerfile: str) -> str:
-    """The context at *url*: an archive, or a Dockerfile alone; returns as :func:`unpack`.
+async def fill(helpers: Helpers, tmp: Path, directory: Path, remote: str, dockerfile: str, fd: int) -> Filled:
+    """The context from *remote*, else from the archive in *fd*, below *directory*, which is empty.
 
-    Raises ``InvalidParameter``.
+    Raises for what is no context and for a Dockerfile that is not there, empty or too large.
     """
-    if not url.startswith(("http://", "https://")) or url.split("#")[0].endswith(".git"):
-        raise Unimplemented(f"building from a git repository is not implemented: {url}")
-    async with scratch(tmp) as place:
-        arguments = document("docker-download", Download(url, str(place), "context"))
-        try:
-            found = await ask(helpers, arguments, Downloaded)
-        except InvalidParameter as error:
-            raise InvalidParameter(f"error downloading remote context {url}: {error}") from error
-        fd = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            head = os.pread(fd, _USTAR_AT + 5, 0)
-            if head.startswith(_COMPRESSED) or head[_USTAR_AT:] == b"ustar":
-                owners = await unpack(helpers, directory, fd)
-                await asyncio.to_thread(_apply_ignore_file, directory)
-                return owners
-            if b"\0" in head:
-                raise InvalidParameter(
-                    f"error downloading remote context {url}: neither an archive nor a text"
-                )
-            await asyncio.to_thread(shutil.move, found.path, directory / os.path.basename(dockerfile))
-            return ""
-        finally:
-            os.close(fd)
+    if not remote:
+        owners = await unpack(helpers, directory, fd)
+    elif git.is_git(remote):
+        async with scratch(tmp) as place:
+            checkout = await git.clone(helpers, remote, place)
+            await asyncio.to_thread(os.rename, checkout.path, directory)
+            owners = ""
+        await asyncio.to_thread(_apply_ignore_file, directory)
+    elif remote.startswith(("http://", "https://")):
+        async with scratch(tmp) as place:
+            path = await _download(helpers, place, remote)
+            if path.kind == _TEXT:
+                return Filled(await asyncio.to_thread(_read, path.path, dockerfile), "")
+            owners = await _unpack_file(helpers, directory, path.path)
+        await asyncio.to_thread(_apply_ignore_file, directory)
+    else:
+        raise SystemError_(f"remoteURL ({remote}) could not be recognized as URL")
+    return Filled(await asyncio.to_thread(read_dockerfile, directory, dockerfile), owners)
+
+
+async def _download(helpers: Helpers, place: Path, url: str) -> Fetched:
+    """Raises in dockerd's words ("error downloading remote context ...")."""
+    arguments = document("docker-download", Download(url, str(place), "context"))
+    try:
+        found = await ask(helpers, arguments, Downloaded)
+    except WharfError as error:
+        raise type(error)(f"error downloading remote context {url}: {error}") from error
+    try:
+        return Fetched(found.path, await asyncio.to_thread(_kind, found.path, found.content_type))
+    except WharfError as error:
+        raise type(error)(f"error detecting content type for remote {url}: {error}") from error
+
+
+def _kind(path: str, told: str) -> str:
+    """The MIME type: what the server says, unless it says that it does not know."""
+    with open(path, "rb") as file:
+        head = file.read(_USTAR_AT + 5)
+    if not head:
+        raise SystemError_("empty response")
+    kind = told.partition(";")[0].strip().lower()
+    if kind in ("", _BINARY):
+        kind = _BINARY if head[_USTAR_AT:] == b"ustar" or _is_binary(head[:_PREAMBLE]) else _TEXT
+    if not _ACCEPTED.fullmatch(kind):
+        raise SystemError_(f'unsupported Content-Type "{told}"')
+    return kind
+
+
+def _is_binary(head: bytes) -> bool:
+    """As the WHATWG MIME sniffing standard has it, section 7.1: bytes that no text has."""
+    if head.startswith(_TEXT_MARKS):
+        return False
+    return any(byte < 0x20 and byte not in b"\t\n\x0c\r\x1b" for byte in head)
+
+
+async def _unpack_file(helpers: Helpers, directory: Path, path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return await unpack(helpers, directory, fd)
+    finally:
+        os.close(fd)
 
 
 def _apply_ignore_file(directory: Path) -> None:
@@ -124,11 +184,7 @@ def read_dockerfile(directory: Path, name: str) -> str:
         path = resolve(directory, name.lower())
     if not os.path.isfile(path):
         raise InvalidParameter(f"Cannot locate specified Dockerfile: {name}")
-    if os.path.getsize(path) > _DOCKERFILE_LIMIT:
-        raise InvalidParameter(f"the Dockerfile ({name}) is too large")
-    text = Path(path).read_text(encoding="utf-8", errors="replace")
-    if not text:
-        raise InvalidParameter(f"the Dockerfile ({name}) cannot be empty")
+    text = _read(path, name)
     if (ignore := _ignore(directory)) is not None:
         for own in (_IGNORE_FILE, os.path.normpath(name)):
             if ignore.excludes(own) and not os.path.isdir(directory / own):
@@ -136,27 +192,10 @@ def read_dockerfile(directory: Path, name: str) -> str:
     return text
 
 
-def resolve(root: Path, name: str) -> str:
-    """*name* below *root* with links followed as if *root* were ``/``: nothing leads out of it.
-
-    Nobody changes a context while it is read, so this is safe without a ``chroot``.
-    """
-    done, pending, links = "", [part for part in name.split("/") if part], 0
-    while pending:
-        part = pending.pop(0)
-        if part == ".":
-            continue
-        if part == "..":
-            done = os.path.dirname(done)
-            continue
-        path = f"{root}{done}/{part}"
-        if not os.path.islink(path):
-            done += f"/{part}"
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            raise InvalidParameter(f"too many links: {name}")
-        target = os.readlink(path)
-        pending = [piece for piece in target.split("/") if piece] + pending
-        done = "" if target.startswith("/") else done
-    return f"{root}{done}"
+def _read(path: str, name: str) -> str:
+    if os.path.getsize(path) > _DOCKERFILE_LIMIT:
+        raise InvalidParameter(f"the Dockerfile ({name}) is too large")
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    if not text:
+        raise InvalidParameter(f"the Dockerfile ({name}) cannot be empty")
+    return text

@@ -21,6 +21,7 @@ SPAWNERS = (
     "services/containerd_shim/zygote_client.py",
     "services/containerd_shim/runtime/command/",
     "reexec/command.py",
+    "reexec/helpers/git.py",
 )
 #: May start background tasks: each keeps its tasks and sees their errors, or awaits them where they begin.
 SCOPES = ("services/engine/scopes.py", "services/containerd_shim/registry.py", "services/apiserver/")
