@@ -162,7 +162,12 @@ class Extractor:
             os.symlink(info.linkname, path)
         elif info.islnk():
             # The target is a name of the archive, never of the machine: joined to the root.
-            os.link(os.path.join(directory, self._clean(info.linkname)), path, follow_symlinks=False)
+            target = os.path.join(directory, self._clean(info.linkname))
+            try:
+                os.link(target, path, follow_symlinks=False)
+            except FileNotFoundError as error:
+                text = f'invalid archive: "{info.name}" links to "{info.linkname}", which it does not have'
+                raise InvalidParameter(text) from error
             return
         elif info.ischr() or info.isblk():
             if not self.options.devices:

@@ -22,7 +22,7 @@ def resolve(root: Path, name: str) -> str:
         if part == ".":
             continue
         if part == "..":
-            done = os.path.dirname(done)
+            done = os.path.dirname(done).rstrip("/")
             continue
         path = f"{root}{done}/{part}"
         if not os.path.islink(path):

@@ -1,0 +1,89 @@
+"""Builds as tests see them: contexts made in memory, requests without a client's help, and what is left."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.harness.engine import Engine
+
+
+def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """A tar of *members*, whatever they are."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for info, content in members:
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    """An entry: a file, a link to *target*, a device (``/dev/null``'s), ..."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, target, 0o644
+    info.devmajor, info.devminor = (1, 3) if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE) else (0, 0)
+    return info
+
+
+def files(**contents: str | bytes) -> bytes:
+    """A tar of plain files; a name's ``__`` is a slash, ``_dot_`` a dot."""
+    named = {name.replace("__", "/").replace("_dot_", "."): content for name, content in contents.items()}
+    return archive(
+        *((member(name), text.encode() if isinstance(text, str) else text) for name, text in named.items())
+    )
+
+
+def post(engine: Engine, context: bytes = b"", query: str = "", **parameters: str) -> str:
+    """``POST /build`` as it is answered; the status is not looked at."""
+    words = [word for key, value in parameters.items() for word in ("--url-query", f"{key}={value}")]
+    done = subprocess.run(
+        ["curl", "-sS", "--unix-socket", str(engine.socket), "--data-binary", "@-", *words,
+         f"http://docker/v1.41/build?{query}"],
+        input=context, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout.decode()
+
+
+def said(answer: str) -> str:
+    """What the steps of a build wrote."""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in answer.splitlines()]
+    return "".join(line.get("stream", "") for line in lines)
+
+
+def leftovers(engine: Engine) -> list[str]:
+    """Containers, contexts and shims; nothing but builds runs in these tests."""
+    contexts = [path.name for path in (engine.data_root / "tmp").glob("build-*")]
+    shims = [path.name for path in (engine.exec_root / "shims").iterdir()]
+    return engine.docker("ps", "-aq").stdout.split() + contexts + shims
+
+
+def traces(engine: Engine) -> set[str]:
+    """All that a build can leave: :func:`leftovers`, layers, images, mounts, and processes at work."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {
+        *leftovers(engine),
+        *(str(path) for path in (engine.data_root / "overlay2").iterdir()),
+        *engine.docker("images", "-aq").stdout.split(),
+        *(line for line in mounts if str(engine.root) in line),
+        *workers(engine),
+    }
+
+
+def workers(engine: Engine) -> Iterator[str]:
+    """Helpers of *engine* and the programs they run."""
+    zygotes = psutil.Process(engine.service_pids()["containerd-shim"]).children()
+    for process in [child for zygote in zygotes for child in zygote.children(recursive=True)]:
+        try:
+            title = " ".join(process.cmdline())
+            if "wharfd: docker-" in title or process.cwd().startswith(str(engine.root)):
+                yield f"{process.pid} {title}"
+        except psutil.Error:
+            continue

@@ -1,0 +1,103 @@
+"""Contexts without a daemon: which URLs are repositories, their parts, and ``.dockerignore``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reexec.call import Call
+from reexec.helpers import git as helper
+from services.engine.builder import git
+from services.engine.builder.ignore import Ignore
+from services.engine.builder.scoped import resolve
+from services.protocol.errors import InvalidParameter, SystemError_
+
+
+@pytest.mark.parametrize(
+    ("url", "repository"),
+    [
+        ("git://host/x", True),
+        ("git@host:x", True),
+        ("ssh://host/x", True),
+        ("github.com/a/b", True),
+        ("https://host/x.git", True),
+        ("http://host/x.git#branch:dir", True),
+        ("https://host/x.git/file", False),
+        ("https://host/x.tar", False),
+        ("https://host/x.git#", False),
+        ("file:///x.git", False),
+        ("x.git", False),
+    ],
+)
+def test_which_urls_are_repositories(url: str, repository: bool) -> None:
+    assert git.is_git(url) == repository
+
+
+@pytest.mark.parametrize(
+    ("url", "remote"),
+    [
+        ("git://h/x", git.Remote("git://h/x", "master", "")),
+        ("github.com/a/b#v1", git.Remote("https://github.com/a/b", "v1", "")),
+        ("git@h:a/b.git#:dir", git.Remote("git@h:a/b.git", "master", "dir")),
+        ("https://h/x.git#pull/42/head:a/b", git.Remote("https://h/x.git", "pull/42/head", "a/b")),
+        ("https://h/x.git#a%20b:c", git.Remote("https://h/x.git", "a b", "c")),
+        ("https://u:p@h/x.git", git.Remote("https://u:p@h/x.git", "master", "", "u:p")),
+    ],
+)
+def test_parts_of_a_url(url: str, remote: git.Remote) -> None:
+    assert git.parse(url) == remote
+
+
+@pytest.mark.parametrize(
+    "url", ["git://h/x#-x", "https://h/x.git#--upload-pack=touch", "git@h:x\n#y", "git://h/ x"]
+)
+def test_refused_urls(url: str) -> None:
+    with pytest.raises(InvalidParameter):
+        git.parse(url)
+
+
+def test_default_reference_is_the_callers() -> None:
+    assert git.parse("git://h/x#:d", "HEAD").ref == "HEAD"
+
+
+def test_without_git_its_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemError_, match='the package "git" is needed'):
+        helper.main(Call(["docker-git", '{"url": "git://h/x", "ref": "master", "directory": "/nowhere"}']))
+
+
+def test_links_end_at_the_top(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name, target in (("up", "../../../a"), ("absolute", "/a"), ("chain", "up"), ("loop", "loop")):
+        os.symlink(target, tmp_path / name)
+    for name in ("up", "absolute", "chain", "a/../../../a", "./a"):
+        assert resolve(tmp_path, name) == f"{tmp_path}/a"
+    with pytest.raises(InvalidParameter, match="too many links"):
+        resolve(tmp_path, "loop")
+
+
+@pytest.mark.parametrize(
+    ("text", "excluded", "kept"),
+    [
+        ("*.md\n!README.md\n", ["x.md"], ["README.md", "a/x.md"]),
+        ("!README.md\n*.md\n", ["README.md"], []),
+        ("**/*.log\n", ["x.log", "a/b/x.log"], ["x.logs"]),
+        ("a\n!a/b\n", ["a/c", "a/c/b"], ["a/b", "a/b/c"]),
+        ("# comment\n\n  /d/ \n", ["d", "d/x"], ["# comment", "c/d"]),
+        ("\ufeffx\n", ["x"], ["y"]),
+        ("a/**/z\n", ["a/z", "a/b/c/z"], ["b/z"]),
+        ("**\n!**/keep\n", ["x", "a/x"], ["keep", "a/keep"]),
+        ("a?c\n[xy]\n", ["abc", "x"], ["a/c", "z"]),
+    ],
+)
+def test_ignore(text: str, excluded: list[str], kept: list[str]) -> None:
+    ignore = Ignore(text)
+    assert [path for path in excluded if not ignore.excludes(path)] == []
+    assert [path for path in kept if ignore.excludes(path)] == []
+
+
+def test_ignore_with_a_broken_pattern() -> None:
+    with pytest.raises(InvalidParameter, match="syntax error in pattern"):
+        Ignore("[\n")
