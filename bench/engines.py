@@ -94,6 +94,10 @@ class Daemon:
             _unmount_below(self.root)
             shutil.rmtree(self.root)
 
+    def in_its_network(self) -> list[str]:
+        """What to put before a command that is to run in the daemon's network."""
+        return []
+
     # -- memory -------------------------------------------------------------------------------
 
     def shim_mark(self) -> str:
@@ -200,6 +204,10 @@ class Dockerd(Daemon):
     def start(self) -> tuple[float, float]:
         (self.root / "daemon.json").write_text("{}")
         return super().start()
+
+    def in_its_network(self) -> list[str]:
+        assert self.process is not None
+        return ["nsenter", f"--net=/proc/{self.process.pid}/ns/net"]
 
     def shim_mark(self) -> str:
         return f"{self.root}/x"

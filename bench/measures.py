@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from bench import builds
+from bench import builds, images
 from bench.client import Client
 from bench.engines import Daemon
 
@@ -26,6 +26,9 @@ class Scale:
     starts: int
     files: int
     rounds: int
+    image_megabytes: int
+    image_files: int
+    images: int
 
 
 FULL = Scale(
@@ -37,9 +40,22 @@ FULL = Scale(
     starts=5,
     files=20_000,
     rounds=1_000_000,
+    image_megabytes=500,
+    image_files=30_000,
+    images=500,
 )
 QUICK = Scale(
-    repeats=5, batch_repeats=1, containers=10, many=40, megabytes=20, starts=2, files=2_000, rounds=200_000
+    repeats=5,
+    batch_repeats=1,
+    containers=10,
+    many=40,
+    megabytes=20,
+    starts=2,
+    files=2_000,
+    rounds=200_000,
+    image_megabytes=50,
+    image_files=3_000,
+    images=50,
 )
 
 Samples = dict[str, list[float]]
@@ -196,6 +212,22 @@ def build_stages(daemon: Daemon, scale: Scale) -> Samples:
     return builds.stages(daemon, scale.batch_repeats, scale.rounds)
 
 
+def image_pull(daemon: Daemon, scale: Scale) -> Samples:
+    size = scale.image_megabytes
+    seconds, peak = images.pull(daemon, size, scale.image_files, scale.batch_repeats)
+    return {f"pull of {size} MB": seconds, "peak PSS of that, above idle": [peak]}
+
+
+def image_load_save(daemon: Daemon, scale: Scale) -> Samples:
+    size = scale.image_megabytes
+    loads, saves = images.load_and_save(daemon, size, scale.image_files, scale.batch_repeats)
+    return {f"load of {size} MB": loads, f"save of {size} MB": saves}
+
+
+def image_list(daemon: Daemon, scale: Scale) -> Samples:
+    return {f"list of {scale.images} images": images.many(daemon, scale.images, scale.repeats)}
+
+
 #: Function, units of its rows (by how their names begin), whether more is better.
 MEASURES: tuple[tuple[Callable[[Daemon, Scale], Samples], dict[str, str], bool], ...] = (
     (start_up, {"": "ms"}, False),
@@ -210,4 +242,7 @@ MEASURES: tuple[tuple[Callable[[Daemon, Scale], Samples], dict[str, str], bool],
     (build_steps, {"": "ms"}, False),
     (build_files, {"": "ms"}, False),
     (build_stages, {"": "ms"}, False),
+    (image_pull, {"": "s", "peak": "MB"}, False),
+    (image_load_save, {"": "s"}, False),
+    (image_list, {"": "ms"}, False),
 )
