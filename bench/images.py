@@ -1,19 +1,23 @@
 """Images: pull, load and save of one of 500 MB with 30,000 small files, and a list of 500.
 
-The image and the registry's blobs are made once and given to both daemons. Each daemon has a registry
+The images and the registry's blobs are made once and given to both daemons. Each daemon has a registry
 process of its own over the same files, in its own network: dockerd's is not the host's.
+
+Every repeat takes another image, and what was pulled and loaded goes with the daemon: on some file
+systems (ext4 without a journal) making files is slow for a minute after many were deleted, for whoever
+comes next.
 """
 
 from __future__ import annotations
 
 import functools
-import gzip
 import hashlib
 import http.client
 import io
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import tarfile
@@ -25,6 +29,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from isal import igzip
 
 from bench.client import Client
 from bench.engines import Daemon
@@ -49,37 +55,62 @@ class Blob:
 
 @dataclass(frozen=True)
 class Image:
-    """``archive`` is what ``docker load`` takes; ``blobs`` and ``manifest`` are for a registry."""
+    """As a registry has it."""
 
-    directory: tempfile.TemporaryDirectory[str]
-    archive: Path
     blobs: list[Blob]
     manifest: bytes
 
 
 @functools.cache
-def image(megabytes: int, files: int) -> Image:
-    """Made once; its directory goes with this process."""
-    directory = tempfile.TemporaryDirectory(prefix="wharfd-bench-image-")
-    base = Path(directory.name)
-    random_ = random.Random(megabytes)
-    plain = [
-        _layer(base / f"{n}.tar", n, megabytes * 1_000_000 // LAYERS, files // LAYERS, random_)
-        for n in range(LAYERS)
+def _directory() -> Path:
+    """Goes with this process."""
+    made = tempfile.TemporaryDirectory(prefix="wharfd-bench-image-")
+    _kept.append(made)
+    return Path(made.name)
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _layers(kind: str, number: int, megabytes: int, files: int) -> list[Blob]:
+    """Plain layers that no other image shares."""
+    random_ = random.Random(f"{kind} {number}")
+    base, size = _directory(), megabytes * 1_000_000 // LAYERS
+    return [
+        _layer(base / f"{kind}{number}.{n}.tar", n, size, files // LAYERS, random_) for n in range(LAYERS)
     ]
+
+
+@functools.cache
+def published(number: int, megabytes: int, files: int) -> Image:
+    """The image ``bench/image:<number>``; its files are there until they are in a registry."""
+    plain = _layers("pull", number, megabytes, files)
     stored = [_compressed(blob) for blob in plain]
     config = json.dumps(_config([blob.digest for blob in plain])).encode()
-    config_blob = _written(base / "config.json", config)
-    archive = _archive(base / "image.tar", config, plain)
-    for blob in plain:
-        blob.path.unlink()
+    config_blob = _written(_directory() / f"pull{number}.json", config)
     manifest = {
         "schemaVersion": 2,
         "mediaType": _MANIFEST,
         "config": {"mediaType": _CONFIG, "digest": config_blob.digest, "size": config_blob.size},
         "layers": [{"mediaType": _LAYER, "digest": blob.digest, "size": blob.size} for blob in stored],
     }
-    return Image(directory, archive, [config_blob, *stored], json.dumps(manifest).encode())
+    return Image([config_blob, *stored], json.dumps(manifest).encode())
+
+
+@functools.cache
+def archive(number: int, megabytes: int, files: int) -> Path:
+    """What ``docker load`` takes, with the image ``bench/image:load<number>``."""
+    layers = _layers("load", number, megabytes, files)
+    path = _directory() / f"load{number}.tar"
+    names = [f"{blob.digest[7:]}/layer.tar" for blob in layers]
+    with tarfile.open(path, "w") as out:
+        for blob, name in zip(layers, names, strict=True):
+            out.add(blob.path, name)
+            blob.path.unlink()
+        _add(out, "config.json", json.dumps(_config([blob.digest for blob in layers])).encode())
+        item = {"Config": "config.json", "RepoTags": [f"{NAME}:load{number}"], "Layers": names}
+        _add(out, "manifest.json", json.dumps([item]).encode())
+    return path
 
 
 def _config(diff_ids: list[str], **more: object) -> dict[str, object]:
@@ -104,18 +135,18 @@ def _layer(path: Path, number: int, size: int, files: int, random_: random.Rando
         random_.choice(("layer", "image", "digest", "chain", "blob")) for _ in range(200_000)
     ).encode()
     left = size
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as out:
         for index in range(files):
             if index % 30 == 0:
-                archive.addfile(_info(f"l{number}/d{index // 30}", tarfile.DIRTYPE))
+                out.addfile(_info(f"l{number}/d{index // 30}", tarfile.DIRTYPE))
             length = random_.randrange(100, 8000)
             at = random_.randrange(len(text) - length)
-            left -= _add(archive, f"l{number}/d{index // 30}/f{index}", text[at : at + length])
+            left -= _add(out, f"l{number}/d{index // 30}/f{index}", text[at : at + length])
         index = 0
         while left > 0:
             length = min(left, _LARGE)
             data = (noise + text[: 1 << 20]) * (length // (2 << 20) + 1)
-            left -= _add(archive, f"l{number}/large{index}", data[:length])
+            left -= _add(out, f"l{number}/large{index}", data[:length])
             index += 1
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -128,44 +159,29 @@ def _info(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
     return info
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> int:
+def _add(out: tarfile.TarFile, name: str, data: bytes) -> int:
     info = _info(name)
     info.size = len(data)
-    archive.addfile(info, io.BytesIO(data))
+    out.addfile(info, io.BytesIO(data))
     return info.size
 
 
 def _compressed(blob: Blob) -> Blob:
+    """By igzip: any gzip costs the same to read, and this one is quick to write."""
     path = blob.path.with_suffix(".gz")
-    with (
-        blob.path.open("rb") as source,
-        path.open("wb") as raw,
-        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=6, mtime=0) as out,
-    ):
-        while data := source.read(1 << 20):
-            out.write(data)
+    with blob.path.open("rb") as source, igzip.open(path, "wb", compresslevel=2) as out:
+        shutil.copyfileobj(source, out, 1 << 20)
+    blob.path.unlink()
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Blob(path, f"sha256:{digest}", path.stat().st_size)
 
 
-def _archive(path: Path, config: bytes, layers: list[Blob]) -> Path:
-    names = [f"{blob.digest[7:]}/layer.tar" for blob in layers]
-    with tarfile.open(path, "w") as archive:
-        for blob, name in zip(layers, names, strict=True):
-            archive.add(blob.path, name)
-        _add(archive, "config.json", config)
-        item = {"Config": "config.json", "RepoTags": [f"{NAME}:1"], "Layers": names}
-        _add(archive, "manifest.json", json.dumps([item]).encode())
-    return path
-
-
 class Registry:
-    """``docker-registry`` in the network of *daemon*, with *image* in it as ``bench/image:1``."""
+    """``docker-registry`` in the network of *daemon*, with *images* in it as ``bench/image:<number>``."""
 
-    def __init__(self, daemon: Daemon, made: Image) -> None:
-        self._daemon = daemon
-        self.root = Path(made.directory.name)
+    def __init__(self, daemon: Daemon, images: list[Image]) -> None:
+        self.root = _directory()
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self.port = int(sock.getsockname()[1])
@@ -176,17 +192,17 @@ class Registry:
             "storage": {"filesystem": {"rootdirectory": str(self.root / "registry")}},
             "http": {"addr": f"127.0.0.1:{self.port}"},
         }
-        config = self.root / "registry.yml"
+        self._config = self.root / "registry.yml"
+        self._config.write_text(json.dumps(document))
         if not (self.root / "registry").exists():
-            config.write_text(json.dumps(document))
-            self._serve(config, [])
-            self._publish(made)
+            self._serve([])
+            for number, image in enumerate(images):
+                self._publish(image, str(number))
             self.close()
-        config.write_text(json.dumps(document))
-        self._serve(config, daemon.in_its_network())
+        self._serve(daemon.in_its_network())
 
-    def _serve(self, config: Path, prefix: list[str]) -> None:
-        command = [*prefix, "docker-registry", "serve", str(config)]
+    def _serve(self, prefix: list[str]) -> None:
+        command = [*prefix, "docker-registry", "serve", str(self._config)]
         with (self.root / "registry.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         probe = [*prefix, "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{self.port}"]
@@ -194,26 +210,25 @@ class Registry:
             lambda: subprocess.run(probe, capture_output=True).returncode == 0, "the registry listens", 20
         )
 
-    def _publish(self, made: Image) -> None:
+    def _publish(self, image: Image, tag: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
 
-        def ask(method: str, url: str, body: Any, headers: dict[str, str]) -> http.client.HTTPResponse:
+        def ask(method: str, url: str, body: Any, headers: dict[str, str]) -> str:
+            """Where the answer points to."""
             connection.request(method, url, body, headers)
             answer = connection.getresponse()
             text = answer.read()
             if answer.status not in (201, 202):
                 raise RuntimeError(f"{method} {url}: {answer.status} {text.decode(errors='replace')}")
-            return answer
+            return str(answer.headers["Location"]).partition(f":{self.port}")[2]
 
-        for blob in made.blobs:
-            location = ask("POST", f"/v2/{NAME}/blobs/uploads/", None, {"Content-Length": "0"}).headers[
-                "Location"
-            ]
+        for blob in image.blobs:
+            url = ask("POST", f"/v2/{NAME}/blobs/uploads/", None, {"Content-Length": "0"})
             with blob.path.open("rb") as file:
                 headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
-                url = location.partition(f":{self.port}")[2]
                 ask("PUT", f"{url}&digest={blob.digest}", file, headers)
-        ask("PUT", f"/v2/{NAME}/manifests/1", made.manifest, {"Content-Type": _MANIFEST})
+            blob.path.unlink()
+        ask("PUT", f"/v2/{NAME}/manifests/{tag}", image.manifest, {"Content-Type": _MANIFEST})
         connection.close()
 
     def close(self) -> None:
@@ -222,8 +237,8 @@ class Registry:
 
 
 @contextmanager
-def registry(daemon: Daemon, made: Image) -> Iterator[Registry]:
-    serving = Registry(daemon, made)
+def registry(daemon: Daemon, images: list[Image]) -> Iterator[Registry]:
+    serving = Registry(daemon, images)
     try:
         yield serving
     finally:
@@ -254,25 +269,24 @@ def _timed(method: str, url: str, daemon: Daemon, body: Any = None) -> float:
     return time.perf_counter() - began
 
 
-def _settled(daemon: Daemon, name: str) -> None:
-    """The image removed, and what that does in the background done."""
-    Client(daemon.socket).call("DELETE", f"/images/{name}?force=1")
-    time.sleep(2)
+def _settle() -> None:
+    """What the last one has left to be written is no part of the next."""
     os.sync()
+    time.sleep(1)
 
 
 def pull(daemon: Daemon, megabytes: int, files: int, repeats: int) -> tuple[list[float], float]:
     """Seconds of each pull, and the peak of the daemon's memory (PSS, MB above idle) in one more."""
     samples = []
-    with registry(daemon, image(megabytes, files)) as serving:
-        url = f"/images/create?fromImage={serving.name}&tag=1"
-        for _ in range(repeats):
-            samples.append(_timed("POST", url, daemon))
-            _settled(daemon, f"{serving.name}:1")
+    images = [published(number, megabytes, files) for number in range(repeats + 1)]
+    with registry(daemon, images) as serving:
+        url = f"/images/create?fromImage={serving.name}&tag="
+        for number in range(repeats):
+            _settle()
+            samples.append(_timed("POST", f"{url}{number}", daemon))
         watch = Watch(daemon)
-        _stream(daemon, "POST", url)
+        _stream(daemon, "POST", f"{url}{repeats}")
         peak = watch.end()
-        _settled(daemon, f"{serving.name}:1")
     return samples, peak
 
 
@@ -302,32 +316,32 @@ def load_and_save(
     daemon: Daemon, megabytes: int, files: int, repeats: int
 ) -> tuple[list[float], list[float]]:
     """Seconds of each ``docker load`` and ``docker save``."""
-    made = image(megabytes, files)
     loads, saves = [], []
-    for _ in range(repeats):
-        with made.archive.open("rb") as file:
+    for path in [archive(number, megabytes, files) for number in range(repeats)]:
+        _settle()
+        with path.open("rb") as file:
             loads.append(_timed("POST", "/images/load?quiet=1", daemon, file))
-        saves.append(_timed("GET", f"/images/{NAME}:1/get", daemon))
-        _settled(daemon, f"{NAME}:1")
+    for number in range(repeats):
+        saves.append(_timed("GET", f"/images/{NAME}:load{number}/get", daemon))
     return loads, saves
 
 
 def many(daemon: Daemon, count: int, repeats: int) -> list[float]:
     """Milliseconds of each list of *count* images."""
     layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as archive:
-        _add(archive, "file", b"content")
+    with tarfile.open(fileobj=layer, mode="w") as out:
+        _add(out, "file", b"content")
     diff_id = "sha256:" + hashlib.sha256(layer.getvalue()).hexdigest()
     names = [f"bench/many{number}:1" for number in range(count)]
     with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            _add(archive, "layer.tar", layer.getvalue())
+        with tarfile.open(fileobj=file, mode="w") as out:
+            _add(out, "layer.tar", layer.getvalue())
             items = []
             for number, name in enumerate(names):
                 config = _config([diff_id], Labels={"number": str(number)})
-                _add(archive, f"{number}.json", json.dumps(config).encode())
+                _add(out, f"{number}.json", json.dumps(config).encode())
                 items.append({"Config": f"{number}.json", "RepoTags": [name], "Layers": ["layer.tar"]})
-            _add(archive, "manifest.json", json.dumps(items).encode())
+            _add(out, "manifest.json", json.dumps(items).encode())
         file.seek(0)
         _stream(daemon, "POST", "/images/load?quiet=1", file)
     client = Client(daemon.socket)
