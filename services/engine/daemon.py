@@ -187,7 +187,7 @@ async def _build(
         images.store, layers, events, registries, store, data_root, lambda: services.settings
     )
     stack.push_async_callback(transfers.close)
-    transfer_verbs.register(router, transfers, registries)
+    transfer_verbs.register(router, transfers, registries, images)
     builder = Builder(services, images, layers, helpers, BuildCache(store, images), background, transfers)
     builder_verbs.register(router, builder)
     volume_verbs.register(router, volumes)

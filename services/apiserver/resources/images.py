@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 from falcon.asgi import Request, Response
 
-from services.apiserver import body, reply
+from services.apiserver import body, platforms, reply
 from services.apiserver.client import Engine
 from services.apiserver.query import Query
 from services.apiserver.views import images as views
 from services.protocol.errors import InvalidParameter, Unimplemented
-from services.protocol.verbs import Filters, Ref
+from services.protocol.verbs import Filters
 from services.protocol.verbs import images as verbs
 
 
@@ -27,12 +27,20 @@ class Images:
         reply.document(resp, [views.summary(row, req.context.version) for row in rows])
 
     async def on_get_json(self, req: Request, resp: Response, name: str) -> None:
-        args = verbs.InspectArgs(name, _platform(Query(req).text("platform")))
+        platform = _platform_since(req, (1, 49))
+        if req.context.version >= (1, 48) and Query(req).flag("manifests"):
+            if platform:
+                raise InvalidParameter(
+                    "conflicting options: manifests and platform options cannot both be set"
+                )
+            raise Unimplemented("inspecting the manifests of an image is not supported")
+        args = verbs.InspectArgs(name, platform)
         found = await self._engine.document(verbs.INSPECT, args)
         reply.document(resp, views.inspect(found, req.context.version))
 
     async def on_get_history(self, req: Request, resp: Response, name: str) -> None:
-        reply.document(resp, await self._engine.document(verbs.HISTORY, Ref(name)))
+        args = verbs.HistoryArgs(name, _platform_since(req, (1, 48)))
+        reply.document(resp, await self._engine.document(verbs.HISTORY, args))
 
     async def on_post_tag(self, req: Request, resp: Response, name: str) -> None:
         query = Query(req)
@@ -44,7 +52,9 @@ class Images:
         if not name.strip():
             raise InvalidParameter("image name cannot be blank")
         query = Query(req)
-        args = verbs.RemoveArgs(name, query.flag("force"), query.flag("noprune"))
+        args = verbs.RemoveArgs(
+            name, query.flag("force"), query.flag("noprune"), _removed_platforms(req, query)
+        )
         reply.document(resp, await self._engine.document(verbs.REMOVE, args))
 
     async def on_post_prune(self, req: Request, resp: Response) -> None:
@@ -53,7 +63,7 @@ class Images:
 
     async def on_post_load(self, req: Request, resp: Response) -> None:
         query = Query(req)
-        args = verbs.LoadArgs(query.flag("quiet"), query.platform())
+        args = verbs.LoadArgs(query.flag("quiet", True), _platform_since(req, (1, 48)))
         await reply.with_upload(
             req,
             lambda reader: reply.progress(req, self._engine.stream(verbs.LOAD, args, fds=[reader])),
@@ -90,16 +100,16 @@ class Images:
 
     async def on_post_push(self, req: Request, resp: Response, name: str) -> None:
         query = Query(req)
-        args = verbs.PushArgs(
-            name, query.text("tag"), query.platform(), req.get_header("x-registry-auth") or ""
-        )
+        platform = _platform_since(req, (1, 46))
+        args = verbs.PushArgs(name, query.text("tag"), platform, req.get_header("x-registry-auth") or "")
         await body.read(req)  # old clients send an empty document
         await reply.progress(req, self._engine.stream(verbs.PUSH, args))
 
     async def on_get_save(self, req: Request, resp: Response, name: str = "") -> None:
         query = Query(req)
         names = [name] if name else query.all("names")
-        handover = await self._engine.call(verbs.SAVE, verbs.SaveArgs(names, query.platform()))
+        args = verbs.SaveArgs(names, _platform_since(req, (1, 48)))
+        handover = await self._engine.call(verbs.SAVE, args)
         await reply.hand_over(req, handover, {"Content-Type": "application/x-tar"})
 
     async def on_get_distribution(self, req: Request, resp: Response, name: str) -> None:
@@ -121,17 +131,17 @@ class Images:
         reply.document(resp, msgspec.Raw(document))
 
 
-def _platform(text: str) -> str:
-    """``{"os": "linux", "architecture": "arm64"}`` as ``linux/arm64``; raises ``InvalidParameter``."""
-    if not text:
+def _platform_since(req: Request, version: tuple[int, int]) -> str:
+    """``platform`` of a request that knows it from API *version* on; older ones do not look at it."""
+    if req.context.version < version:
         return ""
-    try:
-        given = msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.MsgspecError as error:
-        raise InvalidParameter(f"failed to parse platform: {error}") from error
-    if not given.get("os") or not given.get("architecture"):
-        raise InvalidParameter("both OS and Architecture must be provided")
-    return "/".join(part for name in ("os", "architecture", "variant") if (part := given.get(name, "")))
+    return platforms.only(Query(req).all("platform"), req.context.version)
+
+
+def _removed_platforms(req: Request, query: Query) -> list[str]:
+    if req.context.version < (1, 50):
+        return []
+    return [platforms.decode(text) for text in query.all("platforms")]
 
 
 def _import_args(query: Query, source: str) -> verbs.ImportArgs:

@@ -15,6 +15,8 @@ import msgspec
 from reexec.helpers.load import Loaded
 from services.engine.images.model import ImageConfig, parse_config
 from services.engine.images.references import Reference, check_digest, parse
+from services.engine.registry import platforms
+from services.engine.registry.platforms import Platform
 from services.protocol import jsonshape
 from services.protocol.errors import InvalidParameter, SystemError_
 
@@ -39,6 +41,7 @@ class _ManifestItem(msgspec.Struct, rename="pascal"):
 class _Platform(msgspec.Struct):
     os: str = ""
     architecture: str = ""
+    variant: str = ""
 
 
 class _Descriptor(msgspec.Struct):
@@ -85,7 +88,7 @@ class Archive:
         Raises ``SystemError_`` and ``InvalidParameter`` with Docker's texts.
         """
         if "manifest.json" in self._index.files:
-            return self._docker_images()
+            return self._docker_images(platform)
         if "index.json" in self._index.files:
             return self._oci_images(platform)
         raise SystemError_("invalid archive: does not contain a manifest.json")
@@ -102,13 +105,20 @@ class Archive:
             raise SystemError_(f"{name} is larger than {_MAX_DOCUMENT} bytes")
         return path.read_bytes()
 
-    def _docker_images(self) -> list[ArchivedImage]:
+    def _docker_images(self, platform: str) -> list[ArchivedImage]:
+        """Images for another platform are left out; as in dockerd, that may be all of them."""
         items = _decode_list(self._document("manifest.json"), _ManifestItem, "manifest.json")
-        return [self._docker_image(item) for item in items]
+        wanted = platforms.parse(platform) if platform else None
+        found = (self._docker_image(item, wanted) for item in items)
+        return [image for image in found if image is not None]
 
-    def _docker_image(self, item: _ManifestItem) -> ArchivedImage:
+    def _docker_image(self, item: _ManifestItem, wanted: Platform | None) -> ArchivedImage | None:
         blob = self._document(item.config)
         config = parse_config(blob)
+        if (config.os or "linux") != "linux":
+            raise SystemError_(f"cannot load {config.os} image on linux")
+        if wanted and not platforms.is_for(wanted, config.os, config.architecture, config.variant):
+            return None
         _check_layer_count(len(item.layers), config)
         layers = [LayerFile(self._path(name)) for name in item.layers]
         return ArchivedImage(blob, config, layers, [_tag(name) for name in item.repo_tags])
@@ -136,11 +146,12 @@ class Archive:
         if descriptor.media_type not in _INDEX_TYPES:
             return [descriptor]
         nested = _decode(self._blob(descriptor.digest), _OciDocument, descriptor.digest)
-        wanted = platform or host_platform()
+        wanted = platforms.parse(platform or host_platform())
         return [
             item
             for item in nested.manifests
-            if item.platform is None or f"{item.platform.os}/{item.platform.architecture}" == wanted
+            if (spec := item.platform) is None
+            or platforms.matches(wanted, spec.os, spec.architecture, spec.variant)
         ]
 
     def _blob(self, digest: str) -> bytes:

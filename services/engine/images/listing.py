@@ -16,7 +16,7 @@ from services.engine.layers import LayerManager
 from services.protocol.api.images import ImageSummary
 from services.protocol.errors import InvalidParameter
 
-_LIST_FILTERS = {"dangling", "label", "label!", "before", "since", "reference", "until"}
+_LIST_FILTERS = {"dangling", "label", "before", "since", "reference", "until"}
 _TRUE, _FALSE = {"1", "true"}, {"0", "false"}
 
 Filters = Mapping[str, Sequence[str]]

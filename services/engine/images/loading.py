@@ -172,7 +172,8 @@ class Loader:
             record = await self._store.add(msgspec.json.encode(document))
             if reference is not None:
                 await self._store.tag(reference, record.id)
-            self._notices.publish("import", record, reference.familiar if reference else "")
+                self._notices.publish("tag", record, reference.familiar)
+            self._notices.publish("import", record)
         finally:
             await self._layers.release(layer.chain_id)
         yield line(status=record.id)

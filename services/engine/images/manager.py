@@ -20,6 +20,7 @@ from services.engine.images.removal import Remover
 from services.engine.images.saving import Saver
 from services.engine.images.store import ImageStore
 from services.engine.layers import Layer, LayerManager
+from services.engine.registry import platforms
 from services.engine.store import Store
 from services.protocol.api import images as api
 from services.protocol.api.containers import Config
@@ -46,14 +47,12 @@ class ImageManager:
         self._notices = Notices(events)
         self._lister = Lister(self.store, layers, containers)
         self._remover = Remover(self.store, layers, self._notices, containers)
-        self._saver = Saver(self.store, layers, helpers, data_root)
+        self._saver = Saver(self.store, layers, helpers, self._notices, data_root)
         self._loader = Loader(self.store, layers, helpers, self._notices, data_root)
 
     def resolve(self, reference: str, platform: str = "") -> Image:
-        record = self.store.get(reference)
+        record = self.found(reference, platform)
         config = record.config
-        if platform:
-            self._check_platform(reference, platform, record)
         return Image(
             id=record.id,
             config=record.container_config,
@@ -64,19 +63,24 @@ class ImageManager:
             created=config.created,
         )
 
+    def found(self, ref: str, platform: str) -> Record:
+        """The image, which must be for *platform* if there is one. Raises ``NotFound``."""
+        record = self.store.get(ref)
+        if platform:
+            self._check_platform(ref, platform, record)
+        return record
+
     @staticmethod
     def _check_platform(reference: str, wanted: str, record: Record) -> None:
-        parts = wanted.lower().split("/")
-        if len(parts) == 1:
-            parts = [parts[0], ""] if parts[0] == "linux" else ["linux", parts[0]]
-        have = [record.config.os or "linux", record.config.architecture, record.config.variant]
-        if all(not want or want == has for want, has in zip(parts, have, strict=False)):
+        config, platform = record.config, platforms.parse(wanted)
+        if platforms.is_for(platform, config.os, config.architecture, config.variant):
             return
-        actual = "/".join(part for part in have if part)
-        expected = "/".join(part for part in parts if part)
+        actual = "/".join(
+            part for part in (config.os or "linux", config.architecture, config.variant) if part
+        )
         raise NotFound(
             f"image with reference {reference} was found but its platform ({actual}) "
-            f"does not match the specified platform ({expected})"
+            f"does not match the specified platform ({platform})"
         )
 
     def names(self, image_id: str) -> list[str]:
@@ -104,12 +108,12 @@ class ImageManager:
     def summaries(self, *, all: bool, filters: Filters, shared_size: bool) -> list[api.ImageSummary]:
         return self._lister.list(all=all, filters=filters, shared_size=shared_size)
 
-    def inspect(self, ref: str) -> api.ImageInspect:
-        record = self.store.get(ref)
+    def inspect(self, ref: str, platform: str = "") -> api.ImageInspect:
+        record = self.found(ref, platform)
         return views.inspect(record, self.store, self._layers, self._lister.size(record))
 
-    def history(self, ref: str) -> list[api.HistoryItem]:
-        return views.history(self.store.get(ref), self.store, self._layers)
+    def history(self, ref: str, platform: str = "") -> list[api.HistoryItem]:
+        return views.history(self.found(ref, platform), self.store, self._layers)
 
     def apply_changes(self, config: Config, changes: Sequence[str]) -> None:
         apply_changes(config, changes)
@@ -156,8 +160,8 @@ class ImageManager:
     async def prune(self, filters: Filters) -> api.ImagePruneReply:
         return await self._remover.prune(filters)
 
-    def save(self, names: list[str]) -> Handover:
-        return self._saver.save(names)
+    def save(self, names: list[str], platform: str = "") -> Handover:
+        return self._saver.save(names, platform)
 
     def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncIterator[bytes]:
         return self._loader.load(fd, quiet=quiet, platform=platform)

@@ -14,3 +14,7 @@ class Notices:
         """*name* is the reference concerned; the image's id where there is none."""
         attributes = {**record.labels, "name": name or record.id}
         self._events.publish("image", action, record.id, attributes)
+
+    def pruned(self, freed: int) -> None:
+        """*freed* in bytes."""
+        self._events.publish("image", "prune", "", {"reclaimed": str(freed)})

@@ -18,7 +18,7 @@ from services.engine.images.listing import (
     match_labels,
     until_filter,
 )
-from services.engine.images.model import Record
+from services.engine.images.model import GO_ZERO, Record
 from services.engine.images.notices import Notices
 from services.engine.images.references import Reference, parse
 from services.engine.images.store import ImageStore
@@ -101,14 +101,17 @@ class Remover:
         await self._untag(record, reference, items)
         left = self._store.references(record.id)
         if not reference.digest and not any(r.name == reference.name and not r.digest for r in left):
-            # Digests that came with the repository's last tag go with it.
+            # Digests that came with the repository's last tag go with it, and are no event of their own.
             for other in [r for r in left if r.digest and r.name == reference.name]:
-                await self._untag(record, other, items)
+                await self._untag(record, other, items, quiet=True)
         return bool(self._store.references(record.id))
 
-    async def _untag(self, record: Record, reference: Reference, items: list[DeleteItem]) -> None:
+    async def _untag(
+        self, record: Record, reference: Reference, items: list[DeleteItem], *, quiet: bool = False
+    ) -> None:
         await self._store.untag(reference)
-        self._notices.publish("untag", record)
+        if not quiet:
+            self._notices.publish("untag", record)
         items.append(DeleteItem(untagged=reference.familiar))
 
     async def _delete(
@@ -173,12 +176,16 @@ class Remover:
                 continue
             deleted += await self._prune_one(record, dangling)
         freed = sum(sizes.get(item.deleted, 0) for item in deleted if isinstance(item.deleted, str))
+        self._notices.pruned(freed)
         return ImagePruneReply(images_deleted=deleted or None, space_reclaimed=freed)
 
     def _prunable(self, record: Record, filters: Filters, until: float | None) -> bool:
         if not self._store.references(record.id) and self._store.children(record.id):
             return False
-        return (until is None or record.created <= until) and match_labels(filters, record.labels)
+        # An image without a time is never old enough.
+        if until is not None and not (GO_ZERO < record.created <= until):
+            return False
+        return match_labels(filters, record.labels)
 
     async def _prune_one(self, record: Record, dangling: bool) -> list[DeleteItem]:
         references = self._store.references(record.id)

@@ -17,11 +17,13 @@ import msgspec
 from reexec.helpers.save import SavedEntry
 from services.engine.helpers import Helpers
 from services.engine.images.model import Record
+from services.engine.images.notices import Notices
 from services.engine.images.references import Reference, is_digest, is_identifier, parse
 from services.engine.images.store import ImageStore
 from services.engine.images.views import image_config
 from services.engine.layers import LayerManager
-from services.protocol.errors import NotFound
+from services.engine.registry import platforms
+from services.protocol.errors import NotFound, SystemError_
 from services.protocol.fdpass import Handover
 
 _PREFIX = "save-"
@@ -66,21 +68,33 @@ def _blob(digest: str) -> str:
 
 
 class Saver:
-    def __init__(self, store: ImageStore, layers: LayerManager, helpers: Helpers, data_root: Path) -> None:
+    def __init__(
+        self, store: ImageStore, layers: LayerManager, helpers: Helpers, notices: Notices, data_root: Path
+    ) -> None:
         self._store = store
         self._layers = layers
         self._helpers = helpers
+        self._notices = notices
         self._tmp = data_root / "tmp"
         for left in self._tmp.glob(_PREFIX + "*"):
             left.unlink(missing_ok=True)
 
-    def save(self, names: list[str]) -> Handover:
-        """Where the client's connection is to be sent. Raises ``NotFound`` and ``InvalidParameter``."""
+    def save(self, names: list[str], platform: str = "") -> Handover:
+        """Where the client's connection is to be sent. Raises ``NotFound`` and ``InvalidParameter``.
+
+        With *platform*, all of them must be for it.
+        """
         layout = _Layout()
-        for image_id, references in self._select(names).items():
-            record = self._store.by_id(image_id)
-            if record is not None:
-                self._add(layout, record, references)
+        selected = [
+            (record, references)
+            for image_id, references in self._select(names).items()
+            if (record := self._store.by_id(image_id)) is not None
+        ]
+        for record, references in selected:
+            _check(record, platform)
+            self._add(layout, record, references)
+        for record, _ in selected:
+            self._notices.publish("save", record)
         plan = self._tmp / f"{_PREFIX}{secrets.token_hex(8)}"
         fd = os.open(plan, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
@@ -159,6 +173,17 @@ class Saver:
         name = _blob(saved.diff_id)
         layout.files[name] = SavedEntry(name, layer=saved, mtime=mtime)
         return {"mediaType": _LAYER, "digest": saved.diff_id, "size": size}
+
+
+def _check(record: Record, platform: str) -> None:
+    config = record.config
+    if not config.rootfs.diff_ids:
+        raise SystemError_("empty export - not implemented")
+    if not platform:
+        return
+    wanted = platforms.parse(platform)
+    if not platforms.is_for(wanted, config.os, config.architecture, config.variant):
+        raise SystemError_(f"no suitable export target found for platform {wanted}")
 
 
 def _legacy(record: Record) -> dict[str, Any]:

@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from reexec.distribution.model import Credentials
+from services.engine.images.manager import ImageManager
 from services.engine.images.references import parse_pulled
 from services.engine.images.transfers import Transfers
 from services.engine.registry import RegistryClient, credentials, inspection, platforms, search
 from services.engine.rpc import Context, Router
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter
 from services.protocol.verbs import images as verbs
 
 
 class _Handlers:
-    def __init__(self, transfers: Transfers, registry: RegistryClient) -> None:
+    def __init__(self, transfers: Transfers, registry: RegistryClient, images: ImageManager) -> None:
         self._transfers = transfers
+        self._images = images
         self._registry = registry
 
     async def pull(self, args: verbs.PullArgs, _: Context) -> AsyncIterator[bytes]:
@@ -32,7 +34,8 @@ class _Handlers:
         if reference.digest:
             raise InvalidParameter("cannot push a digest reference")
         if args.platform:
-            raise Unimplemented("pushing one platform of an image is not implemented")
+            # An image here has one platform: it is that one, or there is nothing to push.
+            self._images.found(str(reference), args.platform)
         items = self._transfers.pusher.push(reference, credentials.decode(args.auth))
         async with aclosing(items) as lines:  # type: ignore[type-var]
             async for line in lines:
@@ -51,8 +54,8 @@ class _Handlers:
         return await search.search(self._registry, args.term, args.limit, args.filters, given)
 
 
-def register(router: Router, transfers: Transfers, registry: RegistryClient) -> None:
-    handlers = _Handlers(transfers, registry)
+def register(router: Router, transfers: Transfers, registry: RegistryClient, images: ImageManager) -> None:
+    handlers = _Handlers(transfers, registry, images)
     router.add_stream(verbs.PULL, handlers.pull)
     router.add_stream(verbs.PUSH, handlers.push)
     router.add(verbs.AUTH, handlers.auth)

@@ -9,9 +9,9 @@ from services.engine.images.loading import line
 from services.engine.images.manager import ImageManager
 from services.engine.rpc import Context, Router
 from services.protocol.api import images as api
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, Unimplemented
 from services.protocol.fdpass import Handover
-from services.protocol.verbs import Filters, Nothing, Ref
+from services.protocol.verbs import Filters, Nothing
 from services.protocol.verbs import images as verbs
 
 
@@ -23,18 +23,18 @@ class _Handlers:
         return self._images.summaries(all=args.all, filters=args.filters, shared_size=args.shared_size)
 
     async def inspect(self, args: verbs.InspectArgs, _: Context) -> api.ImageInspect:
-        if args.platform:
-            self._images.resolve(args.ref, args.platform)
-        return self._images.inspect(args.ref)
+        return self._images.inspect(args.ref, args.platform)
 
-    async def history(self, args: Ref, _: Context) -> list[api.HistoryItem]:
-        return self._images.history(args.ref)
+    async def history(self, args: verbs.HistoryArgs, _: Context) -> list[api.HistoryItem]:
+        return self._images.history(args.ref, args.platform)
 
     async def tag(self, args: verbs.TagArgs, _: Context) -> Nothing:
         await self._images.tag(args.ref, args.repo, args.tag)
         return Nothing()
 
     async def remove(self, args: verbs.RemoveArgs, _: Context) -> list[api.DeleteItem]:
+        if args.platforms:
+            raise Unimplemented("removing platforms of an image is not supported: an image here has one")
         return await self._images.remove(args.ref, force=args.force, prune=not args.no_prune)
 
     async def prune(self, args: Filters, _: Context) -> api.ImagePruneReply:
@@ -53,7 +53,7 @@ class _Handlers:
                 yield item
 
     async def save(self, args: verbs.SaveArgs, _: Context) -> Handover:
-        return self._images.save(args.names)
+        return self._images.save(args.names, args.platform)
 
 
 class _Body:

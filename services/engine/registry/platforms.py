@@ -79,6 +79,17 @@ def matches(wanted: Platform, system: str, architecture: str, variant: str) -> b
     return _normalized(system or "linux", architecture, variant) == wanted
 
 
+def is_for(wanted: Platform, system: str, architecture: str, variant: str) -> bool:
+    """An image is what is *wanted*; one that does not say its variant is of every variant.
+
+    Source: moby ``daemon/images``, OnlyPlatformWithFallback.
+    """
+    if matches(wanted, system, architecture, variant):
+        return True
+    found = _normalized(system or "linux", architecture, "")
+    return not variant and (found.os, found.architecture) == (wanted.os, wanted.architecture)
+
+
 def foreign(system: str, architecture: str) -> list[str]:
     """The warning about a container of an image that is not for this host; none if it is."""
     if not architecture or _normalized(system or "linux", architecture, "") == host():

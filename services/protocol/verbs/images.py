@@ -7,7 +7,7 @@ import msgspec
 from services.protocol.api import images as api
 from services.protocol.api.containers import Config
 from services.protocol.fdpass import Handover
-from services.protocol.verbs import Filters, Nothing, Ref, StreamVerb, Verb
+from services.protocol.verbs import Filters, Nothing, StreamVerb, Verb
 
 
 class ListArgs(msgspec.Struct, frozen=True):
@@ -23,6 +23,13 @@ class InspectArgs(msgspec.Struct, frozen=True):
     platform: str = ""
 
 
+class HistoryArgs(msgspec.Struct, frozen=True):
+    """``platform`` as in :class:`InspectArgs`."""
+
+    ref: str
+    platform: str = ""
+
+
 class TagArgs(msgspec.Struct, frozen=True):
     ref: str
     repo: str
@@ -33,6 +40,7 @@ class RemoveArgs(msgspec.Struct, frozen=True):
     ref: str
     force: bool = False
     no_prune: bool = False
+    platforms: list[str] = []
 
 
 class LoadArgs(msgspec.Struct, frozen=True):
@@ -113,7 +121,7 @@ class Resolved(msgspec.Struct, frozen=True):
 
 LIST = Verb("images.list", ListArgs, list[api.ImageSummary])
 INSPECT = Verb("images.inspect", InspectArgs, api.ImageInspect)
-HISTORY = Verb("images.history", Ref, list[api.HistoryItem])
+HISTORY = Verb("images.history", HistoryArgs, list[api.HistoryItem])
 TAG = Verb("images.tag", TagArgs, Nothing)
 REMOVE = Verb("images.remove", RemoveArgs, list[api.DeleteItem])
 PRUNE = Verb("images.prune", Filters, api.ImagePruneReply)
