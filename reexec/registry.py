@@ -21,6 +21,7 @@ Main = Callable[[Call], int | bytes | None]
 
 #: name -> module that registers it when imported; named and not imported here, wherever it lives.
 HELPERS: dict[str, str] = {
+    "docker-adoptlayer": "reexec.helpers.adoptlayer",
     "docker-applylayer": "reexec.helpers.applylayer",
     "docker-buildcopy": "reexec.helpers.buildcopy",
     "docker-buildfind": "reexec.helpers.buildfind",

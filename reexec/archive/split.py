@@ -18,7 +18,7 @@ from reexec.archive.streams import BLOCK, Source
 from services.protocol.errors import SystemError_
 
 #: Bytes before the compressed records: the size of the archive.
-_HEADER = 8
+HEADER = 8
 
 
 class SplitWriter:
@@ -30,7 +30,7 @@ class SplitWriter:
         self._source = source
         self._file = file
         self._size = 0
-        file.write(bytes(_HEADER))
+        file.write(bytes(HEADER))
         self._out = zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False)
         self._pending = bytearray()
         #: Offset in the archive of the first pending byte.
@@ -64,7 +64,7 @@ class SplitWriter:
         self._record(bytes(self._pending))
         self._out.close()  # type: ignore[no-untyped-call]
         self._file.seek(0)
-        self._file.write(self._size.to_bytes(_HEADER, "little"))
+        self._file.write(self._size.to_bytes(HEADER, "little"))
 
     def flush(self) -> None:
         """What is written has left this process."""
@@ -81,7 +81,7 @@ def records(path: str) -> Iterator[bytes | tuple[str, int]]:
     import zstandard
 
     with open(path, "rb") as file:
-        file.seek(_HEADER)
+        file.seek(HEADER)
         reader = zstandard.ZstdDecompressor().stream_reader(file)
         while head := reader.read(4):
             value = msgspec.msgpack.decode(reader.read(int.from_bytes(head, "little")))
@@ -94,7 +94,7 @@ def records(path: str) -> Iterator[bytes | tuple[str, int]]:
 def size(path: str) -> int:
     """Bytes of the archive a split was made from. Raises ``OSError``."""
     with open(path, "rb") as file:
-        return int.from_bytes(file.read(_HEADER), "little")
+        return int.from_bytes(file.read(HEADER), "little")
 
 
 def contents(path: str, length: int) -> Iterator[bytes]:

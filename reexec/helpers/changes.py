@@ -37,9 +37,12 @@ def main(call: Call) -> bytes:
     return result
 
 
-def find(args: Changes) -> dict[str, int]:
+def find(args: Changes, *, every: bool = False) -> dict[str, int]:
     """Path -> kind of what has changed. Afterwards the root is the lower tree, the current directory
-    the upper one."""
+    the upper one.
+
+    A file that has been copied up and looks as before is no change, except with *every* (a layer has
+    it: its content may be another)."""
     upper = os.open(args.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     enter(args.lower)
     os.fchdir(upper)
@@ -47,7 +50,7 @@ def find(args: Changes) -> dict[str, int]:
     if args.whole:
         _compare("", found)
     else:
-        _differences("", found)
+        _differences("", found, every=every)
     return found
 
 
@@ -70,7 +73,7 @@ def _is_opaque(path: str) -> bool:
         return False
 
 
-def _differences(directory: str, found: dict[str, int], covered: bool = False) -> bool:
+def _differences(directory: str, found: dict[str, int], *, every: bool, covered: bool = False) -> bool:
     """Changes recorded below *directory* ("" or "/a/b") of the upper layer; whether there are any.
 
     Nothing of the lower layer shows in or below a directory that is *covered* (opaque).
@@ -88,10 +91,10 @@ def _differences(directory: str, found: dict[str, int], covered: bool = False) -
             opaque = covered or _is_opaque("." + path)
             if before is not None and opaque and stat.S_ISDIR(before.st_mode):
                 _hidden(path, found)
-            changed = _differences(path, found, opaque)
+            changed = _differences(path, found, every=every, covered=opaque)
             if before is not None and not changed and not opaque and _same(now, before):
                 continue  # copied up, and left as it was
-        elif before is not None and _same(now, before):
+        elif before is not None and not every and _same(now, before):
             continue
         found[path] = ADDED if before is None else MODIFIED
         any_change = True

@@ -187,7 +187,7 @@ async def copy_into(
                 owner=copy.owner,
             )
             await _copy_one(helpers, arguments)
-        return await layers.commit(layer_id)
+        return await layers.take(layer_id)
     finally:
         await shielded(layers.remove(layer_id))
 

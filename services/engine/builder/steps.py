@@ -177,7 +177,7 @@ async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
     await tools.layers.create(layer_id, state.chain_id, {})
     try:
         await tools.layers.make_directory(layer_id, state.config.working_dir)
-        layer = await tools.layers.commit(layer_id)
+        layer = await tools.layers.take(layer_id)
     finally:
         await shielded(tools.layers.remove(layer_id))
     await _commit_layer(tools, state, key, " ".join(command), layer)
@@ -253,7 +253,9 @@ async def _run_container(
         await plan.attach(entry)
         await running.run(tools.services, entry, tools.output, plan.command)
         await plan.detach(entry)
-        layer = await tools.layers.commit(entry.id)
+        # A container that is kept keeps its files.
+        make = tools.layers.take if tools.args.remove else tools.layers.commit
+        layer = await make(entry.id)
         await _commit_layer(tools, state, key, created_by, layer)
         if tools.args.remove:
             await running.drop(tools.services, entry, tools.output)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from reexec.archive import split
+from reexec.helpers.adoptlayer import AdoptLayer
 from reexec.helpers.applylayer import Applied, ApplyLayer
+from reexec.helpers.changes import Changes
 from reexec.helpers.save import SavedLayer
 from services.engine.graphdrivers import GraphDriver
 from services.engine.helpers import Helpers, ask, document
@@ -150,6 +153,29 @@ class Chains:
             return self._layers[chain]
 
     async def _extract(self, parent: str, fd: int, diff_id: str, digest: str) -> Layer:
+        async def fill(cache_id: str) -> Applied:
+            place = self._driver.extraction(cache_id)
+            split = str(self._split(cache_id))
+            arguments = ApplyLayer(str(place.directory), place.whiteouts, diff_id, digest, split)
+            return await ask(self._helpers, document("docker-applylayer", arguments), Applied, {"stdin": fd})
+
+        return await self._make(parent, fill)
+
+    async def adopt(self, parent: str, changes: Changes, newest: int | None) -> Layer:
+        """The layer that a container's *changes* on *parent* are, with the caller as one of its users.
+
+        Their directory is moved: the container is left without. Only for drivers that keep what a
+        container changed apart. Nothing in the layer is newer than *newest* (Unix seconds).
+        """
+
+        async def fill(cache_id: str) -> Applied:
+            directory = str(self._driver.extraction(cache_id).directory)
+            arguments = AdoptLayer(changes, directory, str(self._split(cache_id)), newest)
+            return await ask(self._helpers, document("docker-adoptlayer", arguments), Applied)
+
+        return await self._make(parent, fill)
+
+    async def _make(self, parent: str, fill: Callable[[str], Awaitable[Applied]]) -> Layer:
         self.retain(parent)
         cache_id = secrets.token_hex(32)
         self._in_progress.add(cache_id)
@@ -158,13 +184,7 @@ class Chains:
                 undo.push(lambda: self.release(parent))
                 undo.push(lambda: self._abandon(cache_id))
                 await self._driver.create(cache_id, self.cache_id(parent) if parent else "")
-                place = self._driver.extraction(cache_id)
-                arguments = ApplyLayer(
-                    str(place.directory), place.whiteouts, diff_id, digest, str(self._split(cache_id))
-                )
-                applied = await ask(
-                    self._helpers, document("docker-applylayer", arguments), Applied, {"stdin": fd}
-                )
+                applied = await fill(cache_id)
                 chain = chain_id(parent, applied.diff_id)
                 layer = Layer(chain, parent, applied.diff_id, cache_id, applied.size)
                 if chain in self._layers:

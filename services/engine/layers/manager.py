@@ -240,6 +240,15 @@ class LayerManager:
         where = str(upper or self.mounts(container_id)[0].source)
         return Changes(lower=lower, upper=where, whole=upper is None)
 
+    async def take(self, container_id: str, newest: int | None = None) -> Layer:
+        """As :meth:`commit`, for a container that nobody will look at again: its changes may be moved
+        rather than copied. Nothing in the layer is newer than *newest* (Unix seconds), if that is given.
+        """
+        changes = self._changes(container_id)
+        if not changes.whole:
+            return await self.chains.adopt(self._chain(container_id), changes, newest)
+        return await self.commit(container_id)
+
     async def commit(self, container_id: str) -> Layer:
         """What the container changed as a layer on its image's, with the caller as a user of it."""
         argv = document("docker-difference", self._changes(container_id))
