@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from services.containerd_shim.runtime import cgroups, failures, hooks, idmap, init, planning, spawn, sync
+from services.containerd_shim.runtime.cgroups.base import WriteError
 from services.containerd_shim.runtime.process import Stdio
 from services.containerd_shim.runtime.user import UserRef
 from services.protocol import metrics, oci
@@ -108,13 +109,21 @@ class Container:
         plan.process.preserve_fds = preserve_fds
         try:
             self._cgroup.create()
-            self._cgroup.set(self._linux.resources or oci.Resources())
+            self._limit(self._linux.resources or oci.Resources())
             return self._fork_init(plan)
         except BaseException as error:
             self._undo()
             raise failures.of_parent(error, is_exec=False) from error
         finally:
             plan.namespaces.close()
+
+    def _limit(self, resources: oci.Resources) -> None:
+        try:
+            self._cgroup.set(resources)
+        except WriteError as error:
+            raise failures.StartError(
+                f"{failures.INIT}error setting cgroup config for procHooks process: {error.text}"
+            ) from error
 
     def _check_fresh(self) -> None:
         if self.pid:
@@ -289,6 +298,8 @@ class Container:
         """Change the limits that are given; others stay."""
         try:
             self._cgroup.set(resources)
+        except WriteError as error:
+            raise failures.StartError(error.text) from error
         except OSError as error:
             raise failures.StartError(failures.os_text("failed to write", error)) from error
 

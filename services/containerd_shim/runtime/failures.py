@@ -10,8 +10,8 @@ RUNTIME_FAILED = 128
 
 CREATE_PREFIX = "OCI runtime create failed: runc create failed: "
 EXEC_PREFIX = "OCI runtime exec failed: exec failed: "
-_UNABLE = "unable to start container process: "
-_INIT = "error during container init: "
+UNABLE = "unable to start container process: "
+INIT = "error during container init: "
 
 
 _NOT_A_DIRECTORY_HINT = (
@@ -22,6 +22,11 @@ _NOT_A_DIRECTORY_HINT = (
 
 class StartError(WharfError):
     """A process could not be prepared or executed; the text has no prefix yet."""
+
+
+def invalid(text: str) -> WharfError:
+    """A document that runc refuses before it makes anything."""
+    return SystemError_(CREATE_PREFIX + text, exit_code=RUNTIME_FAILED)
 
 
 def exit_code_of(text: str) -> int:
@@ -52,10 +57,12 @@ def of_init(error: BaseException, *, is_exec: bool) -> WharfError:
     text = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {text}"
+    if isinstance(error, WharfError) and text.startswith((CREATE_PREFIX, EXEC_PREFIX)):
+        return error
     code = error.exit_code if isinstance(error, WharfError) else None
     if text.startswith("error mounting") and text.endswith("not a directory"):
         text += _NOT_A_DIRECTORY_HINT
-    prefix = EXEC_PREFIX + _UNABLE if is_exec else CREATE_PREFIX + _UNABLE + _INIT
+    prefix = EXEC_PREFIX + UNABLE if is_exec else CREATE_PREFIX + UNABLE + INIT
     return SystemError_(prefix + text, exit_code=exit_code_of(text) if code is None else code)
 
 
@@ -66,5 +73,5 @@ def of_parent(error: BaseException, *, is_exec: bool) -> WharfError:
     text = os_text("", error).lstrip(": ") if isinstance(error, OSError) else str(error)
     if isinstance(error, WharfError) and text.startswith("OCI runtime"):
         return error
-    prefix = EXEC_PREFIX if is_exec else CREATE_PREFIX + _UNABLE
+    prefix = EXEC_PREFIX if is_exec else CREATE_PREFIX + UNABLE
     return SystemError_(prefix + text, exit_code=exit_code_of(text))

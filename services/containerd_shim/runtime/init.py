@@ -93,7 +93,8 @@ def _set_oom_score(value: int | None) -> None:
         if int(os.read(fd, 16)) != value:
             os.write(fd, str(value).encode())
     except OSError as error:
-        raise OSError(error.errno, error.strerror, f"write {path}") from error
+        # runc sets it in the process that has yet to tell who it is, and knows no better than this.
+        raise failures.invalid(f"{failures.UNABLE}can't get final child's PID from pipe: EOF") from error
     finally:
         os.close(fd)
 
@@ -123,7 +124,7 @@ def run_init(plan: InitPlan, sock: socket.socket) -> None:
     if plan.namespaces.new & sc.CLONE_NEWNET:
         network.loopback_up()
     identity = _identity(plan.process)
-    processes.find_program(plan.process)
+    processes.rehearse_program(plan.process, identity)
     sync.send(sock, sync.Ready())
     _begin(plan, sock, proc_sys)
     processes.execute(plan.process, identity, slave, proc_self)

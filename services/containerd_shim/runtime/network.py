@@ -166,15 +166,16 @@ def sysctl_path(key: str) -> str:
 
 
 def write_sysctl(proc_sys: int, key: str, value: str) -> None:
-    path = sysctl_path(key)
+    path, action = sysctl_path(key), "open"
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_sys)
+        action = "write"
         try:
             os.write(fd, value.encode())
         finally:
             os.close(fd)
     except OSError as error:
-        raise StartError(f"open /proc/sys/{path}: {(error.strerror or str(error)).lower()}") from error
+        raise StartError(f"{action} /proc/sys/{path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def is_interface_sysctl(key: str) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from services.containerd_shim.runtime import devices, idmap, init, layers, mounts, process, rootfs
+from services.containerd_shim.runtime import devices, idmap, init, layers, mounts, process, rootfs, sysctls
 from services.containerd_shim.runtime import namespaces as ns
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.cgroups.base import CgroupManager
@@ -65,6 +65,7 @@ def init_plan(
     namespaces = ns.plan(linux.namespaces)
     try:
         _check_namespaces(namespaces, linux)
+        sysctls.check(linux.sysctl, namespaces.kinds)
     except BaseException:
         namespaces.close()
         raise

@@ -50,7 +50,7 @@ class ProcessPlan:
     capabilities: caps.CapabilitySets
     filter: bytes | None
     filter_flags: int
-    limits: list[tuple[str, int, int, int]]
+    limits: list[tuple[int, int, int]]
     persona: int | None
     keyring: str
     preserve_fds: int = 0
@@ -139,6 +139,24 @@ def resolve_user(plan: ProcessPlan, root: int) -> user.Identity:
 def find_program(plan: ProcessPlan) -> str:
     """As the calling identity; a name without a slash is looked up in the container's PATH."""
     return execpath.find(plan.process.args[0], plan.environment.get("PATH"))
+
+
+def rehearse_program(plan: ProcessPlan, identity: user.Identity) -> None:
+    """Find the program ahead of the start, as it will be found: from the working directory, by the user.
+
+    Ids that cannot be had and a directory that cannot be entered are :func:`execute`'s to report.
+    """
+    groups = os.getgroups()
+    try:
+        with contextlib.suppress(OSError):
+            os.setgroups(identity.groups)
+            sc.setfsid(identity.uid, identity.gid)
+            os.chdir(plan.process.cwd)
+            find_program(plan)
+    finally:
+        sc.setfsid(0, 0)
+        os.setgroups(groups)
+        os.chdir("/")
 
 
 def enter_cwd(path: str) -> None:

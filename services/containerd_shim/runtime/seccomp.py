@@ -12,7 +12,7 @@ import os
 
 import msgspec
 
-from services.containerd_shim.runtime import bpf, seccomp_default, syscall
+from services.containerd_shim.runtime import bpf, failures, seccomp_default, syscall
 from services.protocol import oci
 from services.protocol.errors import InvalidParameter, Unavailable, Unimplemented
 
@@ -99,7 +99,7 @@ def _action(name: str, errno_ret: int | None) -> int:
     if name == "SCMP_ACT_NOTIFY":
         raise Unimplemented("seccomp action SCMP_ACT_NOTIFY is not implemented")
     if name not in _ACTIONS:
-        raise InvalidParameter(f"invalid seccomp action: {name!r}")
+        raise failures.invalid(f"string {name} is not a valid action for seccomp")
     return _ACTIONS[name]
 
 

@@ -227,6 +227,12 @@ def capget() -> tuple[int, int, int]:
     return effective, permitted, inheritable
 
 
+def setfsid(uid: int, gid: int) -> None:
+    """The ids that file accesses are judged by; the kernel takes CAP_DAC_* along with uid 0."""
+    _libc.setfsgid(ctypes.c_uint(gid))
+    _libc.setfsuid(ctypes.c_uint(uid))
+
+
 def setdomainname(name: str) -> None:
     raw = os.fsencode(name)
     _check(_libc.setdomainname(raw, ctypes.c_size_t(len(raw))))

@@ -8,6 +8,7 @@ The exit of init, in this order: reaped; output read to its end and logged; reco
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -69,6 +70,7 @@ class Task:
         self._pids: dict[int, Process] = {}
         self._start_failed = False
         self._out_of_memory = False
+        self._root = -1
         self._record = state.ShimRecord(
             id=request.id, shim_pid=os.getpid(), shim_start=state.start_time(os.getpid())
         )
@@ -128,6 +130,7 @@ class Task:
         self.init.launch(start)
         self.init.status = pb.CREATED
         self._pids[self.init.pid] = self.init
+        self._hold_root()
         if self._making is not None and self._making.oom_fd >= 0:
             self.loop.add(self._making.oom_fd, IN, lambda events: self._check_oom())
         self._record.bundle = request.bundle
@@ -135,6 +138,19 @@ class Task:
         self._record.pid, self._record.pid_start = self.init.pid, state.start_time(self.init.pid)
         self._save()
         return self.init.pid
+
+    def _hold_root(self) -> None:
+        """Keep the root file system mounted until init is reaped, so that the unmount is the shim's.
+
+        It writes what is dirty: init would be held up by its own limits of bytes per second.
+        """
+        with contextlib.suppress(OSError):  # init is gone already
+            self._root = os.open(f"/proc/{self.init.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _let_go_of_root(self) -> None:
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
 
     def start(self, request: pb.StartRequest) -> Process:
         """Execute init's program, or an exec whose output nobody wants."""
@@ -169,6 +185,7 @@ class Task:
         if process is None:
             return
         if process is self.init:
+            self._let_go_of_root()
             self._check_oom()
             if self._start_failed:
                 code = self._record.exit_status

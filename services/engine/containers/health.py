@@ -20,6 +20,7 @@ from services.engine.containers.capture import capture
 from services.engine.containers.model import Entry, Exec, HealthState, Status
 from services.engine.containers.services import Services
 from services.engine.containers.times import rfc3339
+from services.engine.dockerfile.healthcheck import go_duration
 from services.protocol.api.containers import HealthLog
 from services.protocol.errors import WharfError
 
@@ -30,6 +31,8 @@ STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"
 #: Results kept, and bytes of a probe's output.
 LOG_LENGTH, OUTPUT_LIMIT = 5, 4096
 _SECOND = 1_000_000_000
+#: What the shim writes to the output of an exec that could not be started.
+_NOT_STARTED = "OCI runtime exec failed: "
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,11 @@ async def _probe(services: Services, entry: Entry, check: Check) -> HealthLog | 
         await execs.refresh(services, entry, exec_)
         code = exec_.exit_code if exec_.exit_code is not None else -1
         text = output.decode(errors="replace")
+        if not exec_.pid and text.startswith(_NOT_STARTED):
+            code, text = -1, text.removesuffix("\r\n")
     except TimeoutError:
         await _end(services, entry, exec_)
-        code, text = -1, f"Health check exceeded timeout ({check.timeout:g}s)"
+        code, text = -1, f"Health check exceeded timeout ({go_duration(int(check.timeout * _SECOND))})"
     except WharfError as error:
         if not transitions.has_task(entry.state) or entry.state.status is Status.PAUSED:
             return None

@@ -20,7 +20,7 @@ from services.protocol import oci
 from services.protocol.errors import SystemError_
 
 #: Parent cgroup of the containers when neither daemon nor container names one.
-DEFAULT_CGROUP_PARENT = "/wharfd"
+DEFAULT_CGROUP_PARENT = "/docker"
 #: Below the bundle; the runtime mounts the layers here, inside the container's mount namespace.
 ROOTFS = "rootfs"
 
@@ -78,6 +78,8 @@ def _sysctls(definition: Container) -> dict[str, str]:
     host = definition.host_config
     values = dict(_network_sysctls()) if has_own_network(host.network_mode) else {}
     asked = {} if host.sysctls is UNSET else host.sysctls
+    if host.uts_mode == "host" and definition.config.domainname:
+        values["kernel.domainname"] = definition.config.domainname  # for the runtime to refuse
     for name in asked:
         if name.startswith("net.") and host.network_mode == "host":
             raise SystemError_(f'sysctl "{name}" not allowed in host network namespace')

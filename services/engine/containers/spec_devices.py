@@ -54,6 +54,10 @@ def build_devices(host: HostConfig) -> tuple[list[oci.Device], list[oci.DeviceCg
 def _no_driver(request: DeviceRequest) -> SystemError_:
     """No device driver is there: what Docker's engine says on a host without any."""
     capabilities = request.capabilities or []
+    if request.driver == "cdi":
+        return SystemError_(
+            f"CDI device injection failed: unresolvable CDI devices {', '.join(request.device_ids or [])}"
+        )
     if not request.driver and any("gpu" in wanted for wanted in capabilities):
         return SystemError_("failed to discover GPU vendor from CDI: no known GPU vendor found")
     listed = " ".join(f"[{' '.join(wanted)}]" for wanted in capabilities)

@@ -87,12 +87,15 @@ def _daemon_profile(settings: Settings) -> str:
         raise SystemError_(f"opening seccomp profile ({settings.seccomp_profile}) failed: {error}") from error
 
 
-def convert(text: str, capabilities: Sequence[str]) -> oci.Seccomp:
-    """Docker's JSON as OCI's, with the conditions decided."""
+def convert(text: str, capabilities: Sequence[str]) -> oci.Seccomp | None:
+    """Docker's JSON as OCI's, with the conditions decided; None for one that says nothing."""
     try:
         profile = msgspec.json.decode(text, type=_Profile)
     except msgspec.MsgspecError as error:
-        raise SystemError_(f"Decoding seccomp profile failed: {error}") from error
+        reason = "unexpected end of JSON input" if "truncated" in str(error) else error
+        raise SystemError_(f"Decoding seccomp profile failed: {reason}") from error
+    if not profile.default_action and not profile.syscalls:
+        return None
     return oci.Seccomp(
         default_action=profile.default_action,
         default_errno_ret=profile.default_errno_ret,
@@ -107,7 +110,8 @@ def convert(text: str, capabilities: Sequence[str]) -> oci.Seccomp:
 def _architectures(profile: _Profile) -> list[str]:
     if profile.architectures and profile.arch_map:
         raise SystemError_(
-            "both 'architectures' and 'archMap' are specified in the seccomp profile, use either"
+            "both 'architectures' and 'archMap' are specified in the seccomp profile, "
+            "use either 'architectures' or 'archMap'"
         )
     if profile.architectures:
         return profile.architectures

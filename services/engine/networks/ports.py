@@ -57,9 +57,9 @@ def parse_range(text: str) -> tuple[int, int]:
 
 
 def split_port(text: str) -> tuple[int, str]:
-    """``"80/tcp"`` or ``"80"`` as (80, "tcp")."""
+    """``"80/tcp"`` or ``"80"`` as (80, "tcp"); port 0 can be exposed, if not published."""
     number, _, protocol = text.partition("/")
-    if not number.isdigit() or not 0 < int(number) <= 65535:
+    if not number.isdigit() or not 0 <= int(number) <= 65535:
         raise InvalidParameter(f'invalid port specification: "{text}"')
     return int(number), (protocol or "tcp").lower()
 

@@ -80,14 +80,24 @@ def matches(wanted: Platform, system: str, architecture: str, variant: str) -> b
 
 
 def is_for(wanted: Platform, system: str, architecture: str, variant: str) -> bool:
-    """An image is what is *wanted*; one that does not say its variant is of every variant.
+    """An image is what is *wanted*, or runs on it: for an older variant, for i386, or for none it says.
 
-    Source: moby ``daemon/images``, OnlyPlatformWithFallback.
+    Source: moby ``daemon/images``, OnlyPlatformWithFallback; containerd ``platforms.Only``.
     """
-    if matches(wanted, system, architecture, variant):
+    have = _normalized(system or "linux", architecture, variant)
+    if have.os != wanted.os:
+        return False
+    if wanted.architecture == "amd64" and have == Platform(wanted.os, "386"):
         return True
-    found = _normalized(system or "linux", architecture, "")
-    return not variant and (found.os, found.architecture) == (wanted.os, wanted.architecture)
+    if have.architecture != wanted.architecture:
+        return False
+    return not variant or _level(have) <= _level(wanted)
+
+
+def _level(platform: Platform) -> int:
+    """The number of ``v7``; the first one is not written."""
+    digits = platform.variant.removeprefix("v")
+    return int(digits) if digits.isdigit() else {"arm64": 8}.get(platform.architecture, 1)
 
 
 def foreign(system: str, architecture: str) -> list[str]:

@@ -46,7 +46,7 @@ def test_plain_container(world: World) -> None:
     assert (spec.hostname, spec.domainname, spec.process.cwd) == ("h", "d", "/")
     assert {space.type for space in spec.linux.namespaces} >= {"mount", "uts", "network", "ipc", "pid"}
     assert spec.linux.seccomp == oci.Seccomp(default_action="default")
-    assert spec.linux.cgroups_path == f"/wharfd/{entry.id}"
+    assert spec.linux.cgroups_path == f"/docker/{entry.id}"
     assert spec.linux.resources is not None
     assert spec.linux.resources.memory is None and spec.linux.resources.cpu is None
     assert not spec.linux.resources.devices[0].allow
@@ -199,11 +199,14 @@ def test_seccomp_profile_conditions() -> None:
         ],
     }
     plain = convert(json.dumps(profile), ["CAP_CHOWN"])
+    assert plain is not None
     assert [rule.names for rule in plain.syscalls] == [["read"], ["clone"]]
     admin = convert(json.dumps(profile), ["CAP_SYS_ADMIN"])
+    assert admin is not None
     assert [rule.names for rule in admin.syscalls] == [["read"], ["mount"]]
     if os.uname().machine == "x86_64":
         assert plain.architectures == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
+    assert convert("{}", []) is None
     with pytest.raises(SystemError_, match="Decoding seccomp profile failed"):
         convert("{", [])
 

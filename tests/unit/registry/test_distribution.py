@@ -135,6 +135,24 @@ def test_bad_platforms(text: str) -> None:
         platforms.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "have", "fits"),
+    [
+        ("linux/amd64", ("linux", "amd64", ""), True),
+        ("linux/amd64/v3", ("linux", "amd64", ""), True),
+        ("linux/amd64", ("linux", "amd64", "v3"), False),
+        ("linux/amd64", ("linux", "386", ""), True),
+        ("linux/386", ("linux", "amd64", ""), False),
+        ("linux/arm/v7", ("linux", "arm", "v6"), True),
+        ("linux/arm/v6", ("linux", "arm", "v7"), False),
+        ("linux/arm64", ("linux", "arm64", "v8"), True),
+        ("windows/amd64", ("linux", "amd64", ""), False),
+    ],
+)
+def test_images_that_run_on_a_platform(wanted: str, have: tuple[str, str, str], fits: bool) -> None:
+    assert platforms.is_for(platforms.parse(wanted), *have) is fits
+
+
 def test_references_of_pulls() -> None:
     digest = "sha256:" + "a" * 64
     assert parse_pulled("busybox", "1") == Reference("docker.io", "library/busybox", "1")

@@ -22,6 +22,7 @@ from services.containerd_shim.runtime import (
     process,
     rlimits,
     sync,
+    sysctls,
 )
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.command import updating
@@ -72,12 +73,33 @@ def test_rlimits() -> None:
         ]
     )
     assert parsed == [
-        ("RLIMIT_NOFILE", resource.RLIMIT_NOFILE, 1, resource.RLIM_INFINITY),
-        ("RLIMIT_LOCKS", 10, resource.RLIM_INFINITY, 5),
+        (resource.RLIMIT_NOFILE, 1, resource.RLIM_INFINITY),
+        (10, resource.RLIM_INFINITY, 5),
     ]
     for name in ("RLIMIT_BOGUS", "struct_rusage"):
-        with pytest.raises(InvalidParameter, match=name):
+        with pytest.raises(SystemError_, match=f"runc create failed: wrong rlimit value: {name}"):
             rlimits.parse([oci.Rlimit(type=name, soft=1, hard=1)])
+
+
+@pytest.mark.parametrize(
+    ("key", "namespaces", "text"),
+    [
+        ("net.ipv4.ip_forward", sc.CLONE_NEWNET, ""),
+        ("net.ipv4.ip_forward", sc.CLONE_NEWIPC, "not allowed in host network namespace"),
+        ("kernel.msgmax", sc.CLONE_NEWIPC, ""),
+        ("fs/mqueue/msg_max", sc.CLONE_NEWNET, "is not allowed in the hosts ipc namespace"),
+        ("kernel.domainname", sc.CLONE_NEWUTS, ""),
+        ("kernel.domainname", sc.CLONE_NEWNET, "is not in a separate kernel namespace"),
+        ("kernel.hostname", sc.CLONE_NEWUTS, 'conflicts with the OCI "hostname" field'),
+        ("kernel.bogus", sc.CLONE_NEWUTS, "is not in a separate kernel namespace"),
+    ],
+)
+def test_sysctls_of_own_namespaces(key: str, namespaces: int, text: str) -> None:
+    if not text:
+        sysctls.check([key], namespaces)
+        return
+    with pytest.raises(SystemError_, match=f"runc create failed: sysctl .*{text}"):
+        sysctls.check([key], namespaces)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from services.containerd_shim.runtime import bpf, seccomp, seccomp_default
 from services.protocol import oci
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
 
 #: Docker's profile, where the source material lies next to the repository.
 REFERENCE = next(
@@ -109,7 +109,7 @@ def test_programs_are_compiled_once() -> None:
 @pytest.mark.parametrize(
     ("document", "error", "text"),
     [
-        (oci.Seccomp(default_action="SCMP_ACT_BOGUS"), InvalidParameter, "SCMP_ACT_BOGUS"),
+        (oci.Seccomp(default_action="SCMP_ACT_BOGUS"), SystemError_, "SCMP_ACT_BOGUS"),
         (oci.Seccomp(default_action="SCMP_ACT_NOTIFY"), Unimplemented, "NOTIFY"),
         (oci.Seccomp(default_action="SCMP_ACT_ALLOW", listener_path="/x"), Unimplemented, "listenerPath"),
         (

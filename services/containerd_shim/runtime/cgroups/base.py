@@ -25,6 +25,14 @@ from services.protocol.metrics import Metrics
 _REMOVE_SECONDS = 5.0
 
 
+class WriteError(OSError):
+    """A limit that the kernel refuses; :attr:`text` is runc's."""
+
+    def __init__(self, number: int, path: str, value: str) -> None:
+        super().__init__(number, os.strerror(number), path)
+        self.text = f'failed to write "{value}": write {path}: {os.strerror(number).lower()}'
+
+
 class CgroupManager(Protocol):
     """Raises OSError (with the file's name) or a WharfError; paths are the host's."""
 
@@ -75,13 +83,13 @@ def clean_path(path: str, container_id: str) -> str:
 
 
 def write(directory: str, name: str, value: str | int) -> None:
-    """Write *value* to a cgroup file; the error carries the file's path."""
+    """Write *value* to a cgroup file; raises WriteError."""
     path = f"{directory}/{name}"
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, str(value).encode())
     except OSError as error:
-        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} (writing {value!r})", path) from error
+        raise WriteError(error.errno or 0, path, str(value)) from error
     finally:
         os.close(fd)
 

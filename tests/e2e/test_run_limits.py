@@ -1,0 +1,71 @@
+"""``docker run``: where the program is looked up, limits, and what the runtime refuses, in runc's words."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.harness.engine import Engine
+
+
+def test_program_relative_to_the_working_directory(engine: Engine, docker_command: str) -> None:
+    done = engine.docker("run", "--rm", "-w", "/bin", "busybox", "./echo", "found", check=False)
+    assert done.stdout == "found\n"
+    done = engine.docker("run", "--rm", "-w", "/etc", "busybox", "./passwd", check=False)
+    assert done.returncode == 126
+    assert 'exec: "./passwd": permission denied' in done.stderr
+
+
+def test_program_that_the_user_may_not_see(engine: Engine, docker_command: str) -> None:
+    done = engine.docker("run", "--rm", "-u", "1000", "busybox", "/root/x", check=False)
+    assert done.returncode == 126
+    assert 'exec: "/root/x": stat /root/x: permission denied' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--cpus", "0.001"], "error setting cgroup config for procHooks process: failed to write"),
+        (["--uts", "host", "--domainname", "x.test"], 'sysctl "kernel.domainname" is not in a separate'),
+        (
+            ["--device", "vendor.test/class=one"],
+            "CDI device injection failed: unresolvable CDI devices vendor",
+        ),
+    ],
+)
+def test_refused(engine: Engine, docker_command: str, options: list[str], text: str) -> None:
+    done = engine.docker("run", "--rm", *options, "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert text in done.stderr
+
+
+def _disk(path: Path) -> Path | None:
+    """The block device that *path* is on."""
+    number = path.stat().st_dev
+    link = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    return Path("/dev") / link.resolve().name if link.exists() else None
+
+
+def test_a_slow_disk_does_not_hold_up_the_exit(engine: Engine, docker_command: str) -> None:
+    """The unmount writes what is dirty: not at the pace of the container's own limit."""
+    disk = _disk(engine.data_root)
+    if disk is None or not disk.exists():
+        pytest.skip("the data root is not on a block device")
+    limit = ["--device-write-bps", f"{disk}:1kb", "--device-write-iops", f"{disk}:1"]
+    done = engine.docker("run", "--rm", *limit, "busybox", "sh", "-c", "seq 1 9999 > /f", timeout=30)
+    assert done.stderr == ""
+
+
+def test_health_check_that_cannot_be_started(engine: Engine, docker_command: str) -> None:
+    check = {"test": ["CMD", "/nosuch"], "interval": 100_000_000}
+    engine.client.containers.run("busybox", ["sleep", "60"], name="sicker", detach=True, healthcheck=check)
+    results: list[dict[str, object]] = []
+    deadline = time.monotonic() + 10
+    while not results and time.monotonic() < deadline:
+        results = json.loads(engine.docker("inspect", "-f", "{{json .State.Health.Log}}", "sicker").stdout)
+    assert results[0]["ExitCode"] == -1
+    assert str(results[0]["Output"]).endswith('exec: "/nosuch": stat /nosuch: no such file or directory')
