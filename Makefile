@@ -14,6 +14,10 @@ PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
             docker-registry:/usr/bin/docker-registry openssl:/usr/bin/openssl \
             debootstrap:/usr/sbin/debootstrap git:/usr/bin/git \
             btrfs-progs:/bin/btrfs xfsprogs:/sbin/mkfs.xfs
+# A kernel that has what this host's may lack, to run tests on.
+ifeq ($(shell uname -m),x86_64)
+PACKAGES += user-mode-linux:/usr/bin/linux.uml
+endif
 REPLAY_PACKAGES := jq:/usr/bin/jq curl:/usr/bin/curl gcc:/usr/bin/cc libc6-dev:/usr/include/stdlib.h
 
 # What the daemon imports: imported once by `make venv`, so that no start compiles it.

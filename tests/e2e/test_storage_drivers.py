@@ -25,6 +25,12 @@ def btrfs_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield from _engine(mounted / "d", "--storage-driver", "btrfs")
 
 
+@pytest.fixture(scope="module")
+def xfs_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with loop_mounted(tmp_path_factory.mktemp("xfs"), "xfs", 1 << 30) as mounted:
+        yield from _engine(mounted / "d")
+
+
 def _engine(data_root: Path, *flags: str) -> Iterator[Engine]:
     engine = Engine(*flags)
     engine.data_root = data_root
@@ -81,3 +87,21 @@ def test_the_driver_of_the_data_root_is_kept(btrfs_engine: Engine) -> None:
     btrfs_engine.flags = ()
     btrfs_engine.start()
     assert btrfs_engine.client.info()["Driver"] == "btrfs"
+
+
+def test_overlay2_on_xfs(xfs_engine: Engine) -> None:
+    info = xfs_engine.client.info()
+    assert info["Driver"] == "overlay2"
+    assert dict(info["DriverStatus"]) == {
+        "Backing Filesystem": "xfs",
+        "Supports d_type": "true",
+        "Using metacopy": "false",
+        "Native Overlay Diff": "true",
+        "userxattr": "false",
+    }
+    home = xfs_engine.data_root / "overlay2"
+    _life(xfs_engine, home, home)
+    # Mounted without pquota.
+    refused = xfs_engine.docker("create", "--storage-opt", "size=1g", "busybox", check=False)
+    text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+    assert refused.stderr == f"Error response from daemon: {text}\n"

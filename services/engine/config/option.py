@@ -101,7 +101,7 @@ _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 _FALSE = {"0", "f", "F", "false", "FALSE", "False"}
 
 
-def _parse_bool(text: str) -> bool:
+def parse_bool(text: str) -> bool:
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -246,12 +246,12 @@ def _features_json(value: Any) -> dict[str, bool]:
 
 def _feature(text: str) -> dict[str, bool]:
     name, _, value = text.partition("=")
-    return {name: _parse_bool(value or "true")}
+    return {name: parse_bool(value or "true")}
 
 
 STRING = Kind("string", str, _string)
 INTEGER = Kind("int", _parse_int, _integer)
-SWITCH = Kind("", _parse_bool, _boolean)
+SWITCH = Kind("", parse_bool, _boolean)
 BYTES = Kind("bytes", parse_bytes, _bytes_json)
 ADDRESS = Kind("ip", parse_ip, lambda value: parse_ip(_string(value)))
 STRINGS = list_of(str)

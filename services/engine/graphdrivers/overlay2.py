@@ -1,57 +1,39 @@
 """overlay2: one directory per layer, joined by overlayfs in the mount namespace of who looks.
 
-Docker's shape (moby ``daemon/graphdriver/overlay2``), below ``<data-root>/overlay2``::
-
-    <id>/diff     what the layer changed        <id>/link    its short name
-    <id>/lower    short names of all below      <id>/work, <id>/merged
-    l/<SHORT>  -> ../<id>/diff                  trash/       renamed here to be deleted
-
-``lower`` and ``link`` are read back for read-only layers, which are synced before they count; those of
-a container's layer are there for people to read.
+Containers' sizes are limited by project quotas, on XFS mounted with them.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from reexec.archive.extract import Whiteouts
-from services.engine.graphdrivers.base import (
-    INCOMPATIBLE,
-    NOT_SUPPORTED,
-    Extraction,
-    Unusable,
-    size_option,
-)
+from services.engine.config.option import parse_bool
+from services.engine.graphdrivers.base import INCOMPATIBLE, NOT_SUPPORTED, Unusable, size_of, size_option
 from services.engine.graphdrivers.probes import backing_filesystem, supports_d_type, try_overlay
+from services.engine.graphdrivers.projectquota import ProjectQuota, QuotaNotSupported
+from services.engine.graphdrivers.stacked import DEVICE, Stacked
 from services.engine.helpers import Helpers
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import InvalidParameter, SystemError_
 
-#: Layers below a container; moby's limit, which keeps the options in one page.
-MAX_DEPTH = 128
 
-
-def _short_name() -> str:
-    """26 characters, as moby's."""
-    return base64.b32encode(secrets.token_bytes(17)).decode().rstrip("=")[:26]
-
-
-class Overlay2:
+class Overlay2(Stacked):
     name = "overlay2"
 
     def __init__(self, root: Path, helpers: Helpers, options: Mapping[str, str]) -> None:
-        for key in options:
-            raise InvalidParameter(f"overlay2: unknown option {key}")
-        self._root = root
-        self._links = root / "l"
-        self.trash = root / "trash"
-        #: Layer -> short names of itself and of everything below it, top first.
-        self._stacks: dict[str, tuple[str, ...]] = {}
+        super().__init__(root)
+        #: Bytes that a container may use unless it says otherwise; 0: no limit.
+        self._size = 0
+        for key, value in options.items():
+            if key == "overlay2.size":
+                self._size = size_of(value)
+            elif key == "overlay2.override_kernel_check":
+                _check_bool(value)  # there is no kernel check any more, in Docker either
+            else:
+                raise InvalidParameter(f"overlay2: unknown option {key}")
+        self._quota: ProjectQuota | None = None
         #: Mount options of every writable overlay.
         self._options: list[str] = []
 
@@ -63,130 +45,47 @@ class Overlay2:
             with contextlib.suppress(OSError):
                 self._root.rmdir()  # unless there are layers
             raise
-        self._links.mkdir(mode=0o700, exist_ok=True)
-        self.trash.mkdir(mode=0o700, exist_ok=True)
+        self._make_directories()
         self._options = _default_options()
+        self._find_quota()
 
-    async def create(self, layer: str, parent: str) -> None:
-        self._make(layer, parent)
+    def _find_quota(self) -> None:
+        backing = backing_filesystem(self._root)
+        if backing == "xfs":
+            try:
+                self._quota = ProjectQuota(self._root / DEVICE, [self._root, self.trash])
+            except QuotaNotSupported as error:
+                if self._size:
+                    raise SystemError_(
+                        "Storage option overlay2.size not supported. "
+                        f"Filesystem does not support Project Quota: {error}"
+                    ) from error
+        elif self._size:
+            raise SystemError_(
+                f"Storage Option overlay2.size only supported for backingFS XFS. Found {backing}"
+            )
 
     async def create_read_write(self, layer: str, parent: str, options: Mapping[str, str]) -> None:
-        if size_option(options) is not None:
+        size = size_option(options)
+        if size is not None and self._quota is None:
             raise InvalidParameter(
                 "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
             )
-        self._make(layer, parent)
+        self._make(layer, parent, self._size if size is None else size)
 
-    def _make(self, layer: str, parent: str) -> None:
-        below = self._stack(parent) if parent else ()
-        if len(below) >= MAX_DEPTH:
-            raise SystemError_("max depth exceeded")
-        home = self._root / layer
-        if home.exists():
-            self.discard(layer)
-        home.mkdir(mode=0o710)
-        # The root directory of a container's layer is its "/": it needs the mode users expect.
-        _mkdir(home / "diff", 0o755)
-        if parent:
-            _mkdir(home / "work", 0o700)
-            _mkdir(home / "merged", 0o700)
-            (home / "lower").write_text(":".join(f"l/{name}" for name in below))
-        short = _short_name()
-        os.symlink(f"../{layer}/diff", self._links / short)
-        (home / "link").write_text(short)
-        if below:
-            self._match_root(layer, below[0])
-
-    def _match_root(self, layer: str, below: str) -> None:
-        """The tree's root directory looks as in the layer below until a layer changes it."""
-        found = os.stat(self._links / below)
-        path = self._root / layer / "diff"
-        if (found.st_uid, found.st_gid) != (0, 0):
-            os.chown(path, found.st_uid, found.st_gid)
-        if found.st_mode & 0o7777 != 0o755:
-            os.chmod(path, found.st_mode & 0o7777)
-
-    def _stack(self, layer: str) -> tuple[str, ...]:
-        """Short names of *layer* and of all below it; raises :class:`SystemError_` if it is not there."""
-        if (stack := self._stacks.get(layer)) is None:
-            home = self._root / layer
-            try:
-                own = (home / "link").read_text()
-                below = (home / "lower").read_text() if (home / "lower").exists() else ""
-            except OSError as error:
-                raise SystemError_(f"layer {layer} is not readable: {error.strerror}") from error
-            stack = (own, *(name.removeprefix("l/") for name in below.split(":") if name))
-            self._stacks[layer] = stack
-        return stack
-
-    def extraction(self, layer: str) -> Extraction:
-        return Extraction(self._root / layer / "diff", Whiteouts.OVERLAY)
-
-    def difference(self, layer: str) -> Path | None:
-        return self._root / layer / "diff"
+    def _limit(self, home: Path, size: int) -> None:
+        assert self._quota is not None
+        self._quota.limit(home, size)
 
     def mounts(self, layer: str, parent: str, *, read_only: bool = False) -> list[pb.Mount]:
-        home = self._root / layer
-        below = self._stack(parent) if parent else ()
-        lower = [f"{self._links}/{name}" for name in below]
-        if not below:
+        options = self._joined(layer, parent, read_only=read_only)
+        if not options:
             mode = "ro" if read_only else "rw"
-            return [pb.Mount(type="bind", source=str(home / "diff"), target="/", options=["bind", mode])]
-        if read_only:
-            options = ["ro", "lowerdir=" + ":".join([str(home / "diff"), *lower])]
-        else:
-            options = [
-                "lowerdir=" + ":".join(lower),
-                f"upperdir={home}/diff",
-                f"workdir={home}/work",
-                *self._options,
-            ]
+            source = str(self._root / layer / "diff")
+            return [pb.Mount(type="bind", source=source, target="/", options=["bind", mode])]
+        if not read_only:
+            options += self._options
         return [pb.Mount(type="overlay", source="overlay", target="/", options=options)]
-
-    def discard(self, layer: str) -> None:
-        self._stacks.pop(layer, None)
-        home = self._root / layer
-        try:
-            (self._links / (home / "link").read_text()).unlink(missing_ok=True)
-        except (OSError, ValueError):
-            pass  # made only half-way, or lost: the sweep of dangling links finds it
-        try:
-            os.rename(home, self.trash / f"{layer}.{secrets.token_hex(4)}")
-        except FileNotFoundError:
-            pass
-
-    def rename(self, layer: str, new: str) -> None:
-        stack = self._stack(layer)
-        link = self._links / stack[0]
-        fresh = self._links / f".{stack[0]}"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(f"../{new}/diff")
-        os.rename(self._root / layer, self._root / new)
-        os.rename(fresh, link)
-        self._stacks[new] = self._stacks.pop(layer)
-
-    def layers(self) -> set[str]:
-        self._sweep_links()
-        return {entry.name for entry in os.scandir(self._root) if entry.name not in ("l", "trash")}
-
-    def _sweep_links(self) -> None:
-        for entry in os.scandir(self._links):
-            if not os.path.exists(entry.path):
-                os.unlink(entry.path)
-
-    def data(self, layer: str, parent: str) -> dict[str, str]:
-        home = self._root / layer
-        data = {
-            "MergedDir": f"{home}/merged",
-            "UpperDir": f"{home}/diff",
-            "WorkDir": f"{home}/work",
-        }
-        if parent:
-            data["LowerDir"] = ":".join(
-                str(self._root / os.readlink(self._links / name).removeprefix("../"))
-                for name in self._stack(parent)
-            )
-        return data
 
     def status(self) -> list[tuple[str, str]]:
         return [
@@ -196,6 +95,13 @@ class Overlay2:
             ("Native Overlay Diff", "true"),
             ("userxattr", "false"),
         ]
+
+
+def _check_bool(text: str) -> None:
+    try:
+        parse_bool(text)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
 
 
 def _default_options() -> list[str]:
@@ -213,11 +119,6 @@ def _default_options() -> list[str]:
         if value != unless:
             options.append(f"{name}=off")
     return options
-
-
-def _mkdir(path: Path, mode: int) -> None:
-    os.mkdir(path)
-    os.chmod(path, mode)
 
 
 def probe(root: Path) -> None:
@@ -238,4 +139,4 @@ def probe(root: Path) -> None:
         )
 
 
-__all__ = ["MAX_DEPTH", "Overlay2", "probe"]
+__all__ = ["Overlay2", "probe"]
