@@ -25,6 +25,7 @@ HELPERS: dict[str, str] = {
     "docker-applylayer": "reexec.helpers.applylayer",
     "docker-buildcopy": "reexec.helpers.buildcopy",
     "docker-buildfind": "reexec.helpers.buildfind",
+    "docker-buildstubs": "reexec.helpers.buildstubs",
     "docker-changes": "reexec.helpers.changes",
     "docker-copytree": "reexec.helpers.copytree",
     "docker-copyup": "reexec.helpers.copyup",

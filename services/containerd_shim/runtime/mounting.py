@@ -12,7 +12,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from services.containerd_shim.runtime import cgroup_mounts, copyup, foreign, inroot
+from services.containerd_shim.runtime import cgroup_mounts, copyup, foreign, inroot, layers
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.failures import StartError
 from services.containerd_shim.runtime.mounts import MountPlan
@@ -44,11 +44,17 @@ class Mounting:
         self.later.clear()
 
 
-def clone_sources(plans: list[MountPlan], bundle: str) -> dict[int, int]:
-    """A detached mount per bind mount, by the plan's index; raises StartError with runc's text."""
+def clone_sources(plans: list[MountPlan], bundle: str, point: str) -> dict[int, int]:
+    """A detached mount per bind mount, by the plan's index; raises StartError with runc's text.
+
+    Part of a file system is taken by mounting the whole of it for a moment on *point*, a directory.
+    """
     clones: dict[int, int] = {}
     for index, plan in enumerate(plans):
-        if not plan.bind:
+        if plan.subdir:
+            clones[index] = _clone_part(plan, point)
+            plan.bind = True
+        if not plan.bind or plan.subdir:
             continue
         source = plan.source if plan.source.startswith("/") else f"{bundle}/{plan.source}"
         flags = sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if plan.recursive else 0)
@@ -61,6 +67,26 @@ def clone_sources(plans: list[MountPlan], bundle: str) -> dict[int, int]:
         except OSError as error:
             raise _failed(plan, error) from error
     return clones
+
+
+def _clone_part(plan: MountPlan, point: str) -> int:
+    """``subdir`` is resolved inside the file system, whatever links it goes through."""
+    flags = plan.flags & sc.MS_RDONLY | (sc.MS_BIND if plan.bind else 0)
+    layers.mount(layers.Layer(plan.type, plan.source, "", flags, ",".join(plan.data)), point)
+    try:
+        top = os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            part = inroot.open_in(top, plan.subdir)
+        finally:
+            os.close(top)
+        try:
+            return sc.open_tree(part, "", sc.OPEN_TREE_CLONE | sc.AT_EMPTY_PATH)
+        finally:
+            os.close(part)
+    except OSError as error:
+        raise _failed(plan, error) from error
+    finally:
+        sc.umount(point, sc.MNT_DETACH)
 
 
 def mount_all(mounting: Mounting, plans: list[MountPlan], clones: dict[int, int]) -> None:

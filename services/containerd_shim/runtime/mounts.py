@@ -86,6 +86,8 @@ _SUPERBLOCK = {
     "mand": sc.MS_MANDLOCK,
     "iversion": sc.MS_I_VERSION,
 }
+#: Mount a directory, or a file, of the file system instead of its root (mount(8)).
+SUBDIR = "X-mount.subdir="
 
 
 def attributes_of(flags: int) -> int:
@@ -106,7 +108,8 @@ class MountPlan:
     """One mount of the spec, ready to be made.
 
     ``flags`` are mount(2)'s; ``recursive_set``/``recursive_clear`` attributes of the whole tree;
-    ``propagation`` (flag, recursive) pairs in order; ``data`` is for the file system.
+    ``propagation`` (flag, recursive) pairs in order; ``data`` is for the file system. With ``subdir``
+    only that path of the file system is mounted, a file or a directory (as mount(8)'s option).
     """
 
     type: str
@@ -120,6 +123,7 @@ class MountPlan:
     propagation: list[tuple[int, bool]] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
     copy_up: bool = False
+    subdir: str = ""
 
     @property
     def attributes(self) -> int:
@@ -162,6 +166,8 @@ def _apply(plan: MountPlan, option: str) -> None:
         else:
             plan.recursive_set |= attribute
             plan.recursive_clear &= ~attribute
+    elif option.startswith(SUBDIR):
+        plan.subdir = option.removeprefix(SUBDIR)
     elif option == "tmpcopyup":
         plan.copy_up = True
     elif option in ("idmap", "ridmap"):

@@ -60,7 +60,7 @@ def stage_host(plan: RootPlan) -> Staged:
     os.close(root)
     if flag == sc.MS_SHARED:
         layers.make_parent_private(plan.path)
-    staged = Staged(clone_sources(plan.mounts, plan.bundle))
+    staged = Staged(clone_sources(plan.mounts, plan.bundle, plan.path))
     if any(mount.type.startswith("cgroup") for mount in plan.mounts):
         staged.cgroups = cgroup_mounts.clone(plan.cgroup_directories)
     for layer in plan.layers:

@@ -56,6 +56,8 @@ class CacheMounts:
         self._users: dict[str, int] = {}
         self._exclusive: set[str] = set()
         self._removing: set[str] = set()
+        #: Keys of mounts that are being made: who wants the same one waits for it.
+        self._making: set[str] = set()
         self._changed = asyncio.Condition()
         self._left: list[Path] = []
         self._load()
@@ -126,12 +128,16 @@ class CacheMounts:
         """One that is there and may be used by one more; "": make another."""
         async with self._changed:
             while True:
+                if key in self._making:
+                    await self._changed.wait()
+                    continue
                 ours = [n for n, one in self._mounts.items() if one.key == key and n not in self._removing]
                 for name in ours:
                     if not self.in_use(name) or (sharing == "shared" and name not in self._exclusive):
                         self._use(name, sharing)
                         return name
                 if sharing != "locked" or not ours:
+                    self._making.add(key)
                     return ""
                 await self._changed.wait()
 
@@ -148,12 +154,19 @@ class CacheMounts:
             await asyncio.to_thread(_prepare, fresh, mount)
             await fill(fresh / _DATA)
             await asyncio.to_thread(os.rename, fresh, self._root / name)
+            self._mounts[name] = mount
+            self._use(name, sharing)
         except BaseException:
             await shielded(self._helpers.run(["docker-remove", str(fresh)]))
             raise
-        self._mounts[name] = mount
-        self._use(name, sharing)
+        finally:
+            await shielded(self._made(key))
         return name
+
+    async def _made(self, key: str) -> None:
+        async with self._changed:
+            self._making.discard(key)
+            self._changed.notify_all()
 
     async def _give_back(self, name: str) -> None:
         mount = self._mounts[name]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.engine.builder import context
-from services.engine.builder.cachemounts import CacheMounts
+from reexec.helpers.buildstubs import Missing, Stubs
+from services.engine.builder import context, mounts
+from services.engine.builder.mounts import Surroundings
 from services.engine.builder.refusals import refuse_flags
 from services.engine.containers.model import ContainerMount, Entry, MountKind
 from services.engine.containers.mount_modes import DEFAULT_PROPAGATION
@@ -17,8 +19,7 @@ from services.engine.dockerfile import heredocs, settings
 from services.engine.dockerfile.heredocs import Heredoc
 from services.engine.dockerfile.instructions import Instruction
 from services.engine.dockerfile.target import Target
-from services.engine.helpers import Helpers
-from services.engine.layers import LayerManager
+from services.engine.helpers import ask, document
 from services.protocol.api.containers import CreateRequest
 
 #: Where a here-document with an interpreter of its own is found (buildkit's name for it).
@@ -28,15 +29,23 @@ _SCRIPT_MODE = 0o755
 
 @dataclass
 class RunPlan:
-    """``command`` is executed and told; ``counted`` is what the cache has to know besides.
+    """``command`` is executed; ``counted`` is what the cache has to know besides.
 
-    ``told`` whether the command tells all that the step depends on: history then identifies it.
+    With nothing counted the command tells all that the step depends on, and history identifies it.
     """
 
     command: list[str]
-    counted: list[str] = field(default_factory=list)
+    where: Surroundings
+    stack: AsyncExitStack
     network: str = ""
-    mounts: list[ContainerMount] = field(default_factory=list)
+    script: Heredoc | None = None
+    mounts: list[mounts.Planned] = field(default_factory=list)
+    stubs: list[Missing] = field(default_factory=list)
+
+    @property
+    def counted(self) -> list[str]:
+        script = [self.script.data] if self.script else []
+        return script + [mount.counted for mount in self.mounts]
 
     @property
     def told(self) -> bool:
@@ -47,38 +56,43 @@ class RunPlan:
             request.host_config.network_mode = self.network
 
     async def attach(self, entry: Entry) -> None:
-        """Before the start: what is mounted is no part of the container's own configuration."""
-        entry.definition.mounts = [*entry.definition.mounts, *self.mounts]
+        """Before the start. What is mounted is no part of the container's own configuration.
+
+        Raises :class:`BuildFailed` for a secret that is required.
+        """
+        if self.script is not None:
+            place = await self.stack.enter_async_context(context.scratch(self.where.tmp))
+            _write_script(place / _file_name(self.script), self.script.data)
+            entry.definition.mounts.append(_read_only(str(place), _PIPES))
+        # In one order everywhere: two steps never wait for each other's locked caches.
+        made: dict[int, ContainerMount | None] = {}
+        for at, planned in sorted(enumerate(self.mounts), key=lambda item: item[1].counted):
+            made[at] = await mounts.make(self.where, planned, self.stack)
+        found = [mount for at in sorted(made) if (mount := made[at]) is not None]
+        entry.definition.mounts += found
+        if found:
+            look = Stubs(self.where.layers.root(entry.id), paths=[one.destination for one in found])
+            self.stubs = await ask(self.where.helpers, document("docker-buildstubs", look), list[Missing])
 
     async def detach(self, entry: Entry) -> None:
-        """After the end, before the layer is made."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a RUN step may ask for. ``chain`` finds the layers of a stage or an image."""
-
-    helpers: Helpers
-    layers: LayerManager
-    caches: CacheMounts
-    tmp: Path
-    context: Path
-    expand: Callable[[str], str]
-    chain: Callable[[str], Awaitable[str]]
+        """After the end, before the layer is made: mount points made for the step are no part of it."""
+        if self.stubs:
+            remove = Stubs(self.where.layers.root(entry.id), stubs=self.stubs)
+            await self.where.helpers.run(document("docker-buildstubs", remove))
 
 
 @contextlib.asynccontextmanager
 async def planned(where: Surroundings, target: Target, step: Instruction) -> AsyncIterator[RunPlan]:
-    """What *step* does on *target*; what was made for it is there until the end."""
-    refuse_flags(step, "mount", "security")
-    async with contextlib.AsyncExitStack() as stack:
+    """What *step* does on *target*; what :meth:`RunPlan.attach` makes is there until the end.
+
+    Raises :class:`BuildFailed` and ``InvalidParameter``.
+    """
+    refuse_flags(step, "security")
+    async with AsyncExitStack() as stack:
         command, script = _command(target, step)
-        plan = RunPlan(command, network=_network(step))
-        if script is not None:
-            place = await stack.enter_async_context(context.scratch(where.tmp))
-            _write_script(place / _file_name(script), script.data)
-            plan.counted.append(script.data)
-            plan.mounts.append(_read_only(str(place), _PIPES))
+        plan = RunPlan(command, where, stack, network=_network(step), script=script)
+        for text in step.flags.get("mount", ()):
+            plan.mounts.append(await mounts.plan(where, text, target.config.working_dir))
         yield plan
 
 

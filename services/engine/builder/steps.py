@@ -16,8 +16,9 @@ from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
 from services.engine.builder.cachemounts import CacheMounts
+from services.engine.builder.mounts import Surroundings
 from services.engine.builder.output import BuildFailed, Speech, short
-from services.engine.builder.runstep import RunPlan, Surroundings
+from services.engine.builder.runstep import RunPlan
 from services.engine.builder.stage import StageState
 from services.engine.containers.ids import new_id
 from services.engine.containers.services import Services

@@ -12,6 +12,7 @@ import enum
 
 import msgspec
 
+from services.protocol import oci
 from services.protocol.api.containers import Config, HealthLog, HostConfig, PortBinding
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import WharfError
@@ -40,6 +41,7 @@ class ContainerMount(msgspec.Struct, kw_only=True):
 
     ``source`` is a host path (bind) or empty until a volume is mounted; ``name`` is the volume's.
     ``mode`` is the text of a bind's third part; ``spec`` marks one that came from ``Mounts``.
+    With ``inside`` the source of a bind is a path in that file system, which the runtime mounts.
     """
 
     kind: MountKind
@@ -58,6 +60,7 @@ class ContainerMount(msgspec.Struct, kw_only=True):
     read_only_non_recursive: bool = False
     read_only_force_recursive: bool = False
     from_mounts_api: bool = False
+    inside: oci.Mount | None = None
 
 
 class Container(msgspec.Struct, kw_only=True):

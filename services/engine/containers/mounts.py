@@ -79,6 +79,8 @@ def _merge(services: Services, definition: Container, users: list[oci.Mount]) ->
 async def _user_mount(services: Services, entry: Entry, mount: ContainerMount) -> oci.Mount:
     if mount.kind is MountKind.TMPFS:
         return tmpfs_mount(mount.destination, mount.tmpfs_options)
+    if mount.inside is not None:
+        return _part(mount, mount.inside)
     if mount.kind is MountKind.BIND:
         # Sources may be on network file systems: never on the event loop.
         source = await asyncio.to_thread(bind_source, mount)
@@ -86,6 +88,16 @@ async def _user_mount(services: Services, entry: Entry, mount: ContainerMount) -
         path = await services.volumes.mount(mount.name, entry.id)
         source = await asyncio.to_thread(volume_source, path, mount.subpath) if mount.subpath else path
     return oci.Mount(destination=mount.destination, type="bind", source=source, options=_bind_options(mount))
+
+
+def _part(mount: ContainerMount, whole: oci.Mount) -> oci.Mount:
+    options = [*whole.options, f"X-mount.subdir={mount.source}", mount.propagation or DEFAULT_PROPAGATION]
+    return oci.Mount(
+        destination=mount.destination,
+        type=whole.type,
+        source=whole.source,
+        options=options if mount.rw else [*options, "ro"],
+    )
 
 
 def _bind_options(mount: ContainerMount) -> list[str]:

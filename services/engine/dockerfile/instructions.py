@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from services.engine.dockerfile import heredocs
 from services.engine.dockerfile.healthcheck import healthcheck
+from services.engine.dockerfile.mountflags import check_mount
 from services.engine.dockerfile.parser import Node, parse_one
+from services.engine.dockerfile.suggest import suggestion
 from services.protocol.errors import InvalidParameter
 
 NAMES = (
@@ -16,6 +18,7 @@ NAMES = (
     "onbuild", "run", "shell", "stopsignal", "user", "volume", "workdir",
 )  # fmt: skip
 
+_UPPER = tuple(name.upper() for name in NAMES)
 _FLAGS: dict[str, tuple[str, ...]] = {
     "from": ("platform",),
     "run": ("mount", "network", "security"),
@@ -101,7 +104,7 @@ def _with_line(node: Node) -> Instruction:
 def check(node: Node) -> Instruction:
     """Raises ``InvalidParameter`` without the line."""
     if node.name not in NAMES:
-        raise InvalidParameter(f"unknown instruction: {node.written}{_suggestion(node.name)}")
+        raise InvalidParameter(f"unknown instruction: {node.written}{suggestion(node.name.upper(), _UPPER)}")
     flags = _check_flags(node)
     upper = node.name.upper()
     if node.name in _ONE and len(node.args) != 1:
@@ -168,6 +171,8 @@ def _check_run(node: Node) -> Sequence[str]:
         name, _, value = flag[2:].partition("=")
         if name == "network" and value not in NETWORKS:
             raise InvalidParameter(f'invalid network mode "{value}"')
+        if name == "mount":
+            check_mount(value)
     return node.args
 
 
@@ -235,18 +240,3 @@ _CHECKS = {
 def _stage(instruction: Instruction, index: int) -> Stage:
     name = instruction.args[2].lower() if len(instruction.args) == 3 else ""
     return Stage(index, instruction.args[0], name, instruction)
-
-
-def _suggestion(name: str) -> str:
-    best = min(NAMES, key=lambda known: _distance(name, known))
-    return f" (did you mean {best.upper()}?)" if _distance(name, best) < 3 else ""
-
-
-def _distance(a: str, b: str) -> int:
-    """Levenshtein's."""
-    row = list(range(len(b) + 1))
-    for i, left in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, right in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (left != right))
-    return row[-1]
