@@ -13,7 +13,7 @@ from reexec.archive.syscalls import is_kernel_view
 from reexec.archive.tarfmt import XATTR_PREFIX
 
 #: Attributes an archive carries (moby: capabilities and what users set themselves).
-_XATTRS = ("security.capability", "user.")
+XATTRS = ("security.capability", "user.")
 _KINDS = {
     stat.S_IFREG: tarfile.REGTYPE,
     stat.S_IFDIR: tarfile.DIRTYPE,
@@ -123,7 +123,7 @@ class Packer:
     @staticmethod
     def _attributes(path: str) -> dict[str, str]:
         try:
-            names = [n for n in os.listxattr(path, follow_symlinks=False) if n.startswith(_XATTRS)]
+            names = [n for n in os.listxattr(path, follow_symlinks=False) if n.startswith(XATTRS)]
             values = [os.getxattr(path, name, follow_symlinks=False) for name in names]
         except OSError:
             return {}

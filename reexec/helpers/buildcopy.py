@@ -1,7 +1,7 @@
 """``docker-buildcopy JSON``: one source of COPY or ADD, from one root file system into another.
 
 A child process confined in the source's root packs; this process, confined in the target's root,
-extracts. Neither can be led out of its root by links.
+extracts. Neither can be led out of its root by links. Files of the context are linked where that can be.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 
 import msgspec
 
+from reexec.archive import linking, syscalls
 from reexec.archive.extract import Extractor, Options
 from reexec.archive.pack import Packer
 from reexec.archive.rootfs import RootSpec, enter
@@ -33,11 +34,15 @@ class BuildCopy(msgspec.Struct, frozen=True):
     target: RootSpec
     destination: str = "/"
     owner: str = ""
+    #: Where the changes to ``target`` are kept, by graph drivers that keep them apart.
+    upper: str = ""
 
 
 @register("docker-buildcopy")
 def main(call: Call) -> int:
     args = call.document(BuildCopy)
+    if _can_link(args):
+        return _link(args)
     if args.found.kind == "archive":
         import_decompressors()
     told_reading, told_writing = os.pipe()
@@ -55,6 +60,39 @@ def main(call: Call) -> int:
         _, state = os.waitpid(child, 0)
     if state:
         raise SystemError_(f"reading {args.found.path} failed")
+    return 0
+
+
+# Without a copy ---------------------------------------------------------------------------------------
+
+
+def _can_link(args: BuildCopy) -> bool:
+    """Files as they are, from a directory of the build's own, which ends with the build."""
+    plain = BuildCopy(args.source, args.found, args.target, args.destination, args.owner, args.upper)
+    return bool(args.upper) and not args.source.mounts and args.found.kind != "archive" and args == plain
+
+
+def _link(args: BuildCopy) -> int:
+    """The place is found, and made, in the target's root; its files are put there when nobody has it
+    mounted any more, by a process that is in no root and follows no links."""
+    home, source, upper = (
+        os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        for path in ("/proc/self/ns/mnt", args.source.directory, args.upper)
+    )
+    owner, top, name = _place(args)
+    if os.path.isdir(top):
+        os.chmod(top, os.stat(top).st_mode & 0o7777)  # from here on it is in the upper directory
+    syscalls.setns(home, syscalls.CLONE_NEWNS)
+    try:
+        target = linking.open_below(upper, top)
+        linker = linking.Linker(owner)
+        if args.found.kind == "dir":
+            linker.tree(linking.open_below(source, args.found.path), target)
+        else:
+            directory, found = os.path.split(args.found.path)
+            linker.file(linking.open_below(source, directory), found, target, name)
+    except OSError as error:
+        raise SystemError_(f"{error.filename or top}: {(error.strerror or '').lower()}") from error
     return 0
 
 
@@ -106,7 +144,9 @@ def _send(args: BuildCopy, name: str, fd: int) -> None:
 # The parent: writes -------------------------------------------------------------------------------
 
 
-def _receive(args: BuildCopy, told_writing: int, reading: int) -> None:
+def _place(args: BuildCopy) -> tuple[tuple[int, int], str, str]:
+    """Enters the target's root. The owner's ids, the directory to copy into, which is made, and the name
+    of a file there ("." for a directory's content)."""
     enter(args.target)
     os.umask(0)
     owner = ids_of(args.owner) if args.owner else (0, 0)
@@ -118,8 +158,13 @@ def _receive(args: BuildCopy, told_writing: int, reading: int) -> None:
         top, name = destination, args.found.name
     else:
         top, name = os.path.split(destination)
+    _make_directories(top, (0, 0) if args.found.kind == "archive" else owner)
+    return owner, top, name
+
+
+def _receive(args: BuildCopy, told_writing: int, reading: int) -> None:
+    owner, top, name = _place(args)
     unpack = args.found.kind == "archive"
-    _make_directories(top, (0, 0) if unpack else owner)
     os.write(told_writing, os.fsencode(name))
     source = FdSource(reading)
     # An archive's own owners are kept, whatever --chown says (moby: ADD).

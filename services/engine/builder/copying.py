@@ -185,6 +185,7 @@ async def copy_into(
                 target=layers.root(layer_id),
                 destination=copy.destination,
                 owner=copy.owner,
+                upper=layers.upper(layer_id),
             )
             await _copy_one(helpers, arguments)
         return await layers.take(layer_id)

@@ -155,6 +155,10 @@ class LayerManager:
         parent = lineage[1].cache_id if len(lineage) > 1 else ""
         return self._root_spec(self.driver.mounts(lineage[0].cache_id, parent, read_only=True))
 
+    def upper(self, container_id: str) -> str:
+        """The directory of what a container changed, "" where the graph driver keeps none."""
+        return str(self.driver.difference(container_id) or "")
+
     async def remove(self, container_id: str) -> None:
         chain = self._containers.pop(container_id, None)
         await self._discard(container_id)
