@@ -1,16 +1,17 @@
-"""A tree into another by hard links: what a layer takes from a build's context is not written again.
+"""A tree into another without writing it again: by moving its files, by hard links, or by the kernel.
 
 Works on descriptors, of directories on one mount; no link is followed on either side. A file whose owner
-has to be another is copied, as is one that cannot be linked. Directories are made: their times are theirs.
+has to be another is copied, as is one that cannot be linked. Directories are made.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import shutil
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reexec.archive.extract import OVERLAY_OPAQUE
 from reexec.archive.pack import XATTRS
@@ -18,6 +19,8 @@ from reexec.archive.pack import XATTRS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Bytes of one copy_file_range.
 _CHUNK = 1 << 30
+#: Files, and bytes, from which on a tree is large.
+_MANY, _MUCH = 500, 32 << 20
 
 
 def open_below(top: int, path: str) -> int:
@@ -34,28 +37,69 @@ def open_below(top: int, path: str) -> int:
     return here
 
 
+class Way(enum.StrEnum):
+    """How files get there."""
+
+    #: The source is not needed any more.
+    MOVE = "move"
+    #: It is: what is large is linked, the rest copied. A link shows: as a count in ``ls -l``.
+    SHARE = "share"
+    #: It is, and what is copied may be there already under another name.
+    COPY = "copy"
+
+
+def is_large(fd: int) -> bool:
+    """Whether the tree of the directory *fd* is more than what is copied in no time."""
+    files, size = 0, 0
+    for _, _, names, directory in os.fwalk(".", dir_fd=fd):
+        files += len(names)
+        if files > _MANY:
+            return True
+        size += sum(os.lstat(name, dir_fd=directory).st_size for name in names)
+        if size > _MUCH:
+            return True
+    return False
+
+
 @dataclass(frozen=True)
 class Linker:
     """Into the upper directory of an overlay that nobody has mounted; all will belong to *owner*."""
 
     owner: tuple[int, int]
+    way: Way
+    #: Copies of files that have more links in the tree: (device, inode) -> path below its target.
+    _copies: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def tree(self, source: int, target: int) -> None:
-        """Everything below the directory *source* into the directory *target*."""
+        """Everything below the directory *source* into the directory *target*. One use."""
+        self._tree(source, target, target, "")
+
+    def _tree(self, source: int, target: int, top: int, path: str) -> None:
         for name in sorted(os.listdir(source)):
             found = os.lstat(name, dir_fd=source)
             if not stat.S_ISDIR(found.st_mode):
-                self.file(source, name, target, name)
+                self._one(source, name, target, top, path + name, found)
                 continue
             below = os.open(name, _DIRECTORY, dir_fd=source)
             made = self._directory(target, name, found)
             try:
-                self.tree(below, made)
+                self._tree(below, made, top, f"{path}{name}/")
                 _copy_attributes(below, made)
                 os.utime(made, ns=(found.st_atime_ns, found.st_mtime_ns))
             finally:
                 os.close(below)
                 os.close(made)
+
+    def _one(self, source: int, name: str, target: int, top: int, path: str, found: os.stat_result) -> None:
+        if self.way is not Way.COPY or found.st_nlink == 1:
+            self.file(source, name, target, name)
+            return
+        first = self._copies.setdefault((found.st_dev, found.st_ino), path)
+        if first == path:
+            self.file(source, name, target, name)
+        else:
+            self._make_room(target, name)
+            os.link(first, name, src_dir_fd=top, dst_dir_fd=target, follow_symlinks=False)
 
     def _directory(self, target: int, name: str, like: os.stat_result) -> int:
         try:
@@ -79,11 +123,17 @@ class Linker:
         if stat.S_ISSOCK(found.st_mode):
             return  # a socket has no place in an archive, and so none in a layer
         self._make_room(target, new)
-        if (found.st_uid, found.st_gid) == self.owner:
+        if (found.st_uid, found.st_gid) == self.owner and self.way is not Way.COPY:
             with contextlib.suppress(OSError):  # too many links, another file system
-                os.link(name, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+                self._same(source, name, target, new)
                 return
         self._copy(source, name, target, new, found)
+
+    def _same(self, source: int, name: str, target: int, new: str) -> None:
+        if self.way is Way.MOVE:
+            os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+        else:
+            os.link(name, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
     @staticmethod
     def _make_room(target: int, name: str) -> None:

@@ -36,6 +36,8 @@ class BuildCopy(msgspec.Struct, frozen=True):
     owner: str = ""
     #: Where the changes to ``target`` are kept, by graph drivers that keep them apart.
     upper: str = ""
+    #: What may be done with the source instead of copying it, where there is ``upper``.
+    way: linking.Way = linking.Way.COPY
 
 
 @register("docker-buildcopy")
@@ -68,7 +70,8 @@ def main(call: Call) -> int:
 
 def _can_link(args: BuildCopy) -> bool:
     """Files as they are, from a directory of the build's own, which ends with the build."""
-    plain = BuildCopy(args.source, args.found, args.target, args.destination, args.owner, args.upper)
+    same = (args.source, args.found, args.target, args.destination, args.owner, args.upper, args.way)
+    plain = BuildCopy(*same)
     return bool(args.upper) and not args.source.mounts and args.found.kind != "archive" and args == plain
 
 
@@ -85,12 +88,18 @@ def _link(args: BuildCopy) -> int:
     syscalls.setns(home, syscalls.CLONE_NEWNS)
     try:
         target = linking.open_below(upper, top)
-        linker = linking.Linker(owner)
+        way = args.way
         if args.found.kind == "dir":
-            linker.tree(linking.open_below(source, args.found.path), target)
+            tree = linking.open_below(source, args.found.path)
+            if way is linking.Way.SHARE and not linking.is_large(tree):
+                way = linking.Way.COPY
+            linking.Linker(owner, way).tree(tree, target)
         else:
             directory, found = os.path.split(args.found.path)
-            linker.file(linking.open_below(source, directory), found, target, name)
+            parent = linking.open_below(source, directory)
+            if way is linking.Way.SHARE or os.lstat(found, dir_fd=parent).st_nlink > 1:
+                way = linking.Way.COPY  # another source may be a link to it, which copies are not
+            linking.Linker(owner, way).file(parent, found, target, name)
     except OSError as error:
         raise SystemError_(f"{error.filename or top}: {(error.strerror or '').lower()}") from error
     return 0

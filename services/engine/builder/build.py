@@ -15,6 +15,7 @@ from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
 from services.engine.builder.cachemounts import CacheMounts
+from services.engine.builder.graph import ContextUses
 from services.engine.builder.output import Output
 from services.engine.builder.pruning import prune
 from services.engine.builder.stages import Stages
@@ -122,6 +123,7 @@ class Builder:
             bases=Bases(self._images, self._transfers, args.registry_config, always=args.pull),
             caches=self.caches,
             owners=owners,
+            uses=ContextUses.of(whole.stages),
             slots=asyncio.Semaphore(_at_once()),
         )
         try:

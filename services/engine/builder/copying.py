@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reexec.archive.linking import Way
 from reexec.archive.rootfs import RootSpec
 from reexec.helpers.buildcopy import BuildCopy
 from reexec.helpers.buildfind import BuildFind, Found
@@ -169,11 +170,17 @@ def absolute(working_dir: str, destination: str) -> str:
 
 
 async def copy_into(
-    layers: LayerManager, helpers: Helpers, copy: Copy, sources: list[Located], chain_id: str
+    layers: LayerManager,
+    helpers: Helpers,
+    copy: Copy,
+    sources: list[Located],
+    chain_id: str,
+    *,
+    last: bool = False,
 ) -> Layer:
     """The layer that *copy* makes on *chain_id*, with the caller as a user of it.
 
-    Raises :class:`BuildFailed` ("failed to copy files: ...").
+    *last*: nobody else will look at the sources. Raises :class:`BuildFailed` ("failed to copy files: ...").
     """
     layer_id = new_id()
     await layers.create(layer_id, chain_id, {})
@@ -186,11 +193,24 @@ async def copy_into(
                 destination=copy.destination,
                 owner=copy.owner,
                 upper=layers.upper(layer_id),
+                way=_way(copy, sources, one, last=last),
             )
             await _copy_one(helpers, arguments)
         return await layers.take(layer_id)
     finally:
         await shielded(layers.remove(layer_id))
+
+
+def _way(copy: Copy, sources: list[Located], one: Located, *, last: bool) -> Way:
+    """How *one* of the sources of a step may come to its place."""
+    if any(other is not one and _overlap(other.found.path, one.found.path) for other in sources):
+        return Way.COPY  # two names for one file would be links to each other in the layer
+    of_context = copy.from_context and one.root == copy.source
+    return Way.SHARE if of_context and not last else Way.MOVE
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 async def _copy_one(helpers: Helpers, arguments: BuildCopy) -> None:

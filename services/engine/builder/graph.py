@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from services.engine.dockerfile.instructions import Instruction, Stage
 
@@ -34,6 +35,31 @@ def named(earlier: Sequence[Stage], name: str) -> list[int]:
     low = name.lower()
     by_name = [stage.index for stage in earlier if stage.name == low]
     return by_name[-1:] or [stage.index for stage in earlier if str(stage.index) == name]
+
+
+@dataclass
+class ContextUses:
+    """How often the build may still look at its context: who is the last to copy from it may move."""
+
+    left: int
+
+    @classmethod
+    def of(cls, stages: Sequence[Stage]) -> ContextUses:
+        """A stage that has not begun counts as well: its base may have triggers."""
+        steps = (step for stage in stages for step in stage.instructions)
+        return cls(len(stages) + sum(map(uses_context, steps)))
+
+    def begun(self) -> None:
+        self.left -= 1
+
+    def done(self, step: Instruction) -> None:
+        self.left -= uses_context(step)
+
+
+def uses_context(step: Instruction) -> bool:
+    if step.name in ("copy", "add"):
+        return "from" not in step.flags
+    return "mount" in step.flags
 
 
 def _names(stage: Stage, base: Callable[[Stage], str]) -> Iterator[str]:

@@ -161,6 +161,7 @@ class Stages:
         triggers = state.config.on_build if isinstance(state.config.on_build, list) else []
         if triggers:
             await _trigger(tools, state, triggers)
+        tools.uses.begun()
         if state.record is None:
             await tools.output.say(" ---> \n")
         else:
@@ -170,6 +171,7 @@ class Stages:
             await self._after_twin(stage.index, at)
             await self._head(tools.output, number + 1 + at, step)
             await steps.execute(tools, state, step)
+            tools.uses.done(step)
             await tools.output.image(state.image_id)
             self._work[stage.index].step()
         return state

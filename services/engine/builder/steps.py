@@ -16,6 +16,7 @@ from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
 from services.engine.builder.cachemounts import CacheMounts
+from services.engine.builder.graph import ContextUses
 from services.engine.builder.mounts import Surroundings
 from services.engine.builder.output import BuildFailed, Speech, short
 from services.engine.builder.runstep import RunPlan
@@ -65,6 +66,7 @@ class Tools:
     owners: str
     #: RUN and COPY at work at the same time.
     slots: asyncio.Semaphore
+    uses: ContextUses
     stages: Stages | None = None
     stage_index: int = 0
 
@@ -280,7 +282,9 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
         if await _from_cache(tools, state, key, " ".join(command)):
             return
         async with tools.slots:
-            layer = await copying.copy_into(tools.layers, tools.helpers, copy_, sources, state.chain_id)
+            layer = await copying.copy_into(
+                tools.layers, tools.helpers, copy_, sources, state.chain_id, last=tools.uses.left == 1
+            )
         await _commit_layer(tools, state, key, " ".join(command), layer)
 
 
