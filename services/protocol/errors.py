@@ -30,6 +30,14 @@ class ErrorKind(enum.StrEnum):
     SYSTEM = "system"
 
 
+#: Characters of the longest text of an error. A client's own value that it quotes may be any length.
+MAX_TEXT = 8192
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
+
+
 class Failure(msgspec.Struct, frozen=True):
     """An error as it crosses a process boundary.
 
@@ -52,7 +60,7 @@ class WharfError(Exception):
         self.exit_code = exit_code
 
     def to_failure(self) -> Failure:
-        return Failure(self.kind, str(self), self.exit_code)
+        return Failure(self.kind, _cut(str(self)), self.exit_code)
 
 
 class SystemError_(WharfError):
@@ -149,4 +157,4 @@ def to_failure(error: BaseException) -> Failure:
     """*error* as a :class:`Failure`; anything outside the taxonomy is of kind ``system``."""
     if isinstance(error, WharfError):
         return error.to_failure()
-    return Failure(ErrorKind.SYSTEM, str(error) or type(error).__name__)
+    return Failure(ErrorKind.SYSTEM, _cut(str(error)) or type(error).__name__)

@@ -8,7 +8,8 @@ Hand-over of a client's connection (rule 1: bytes travel on passed descriptors):
        |                                  |   on failure nothing was written, the fd is closed
 
 The engine decides *where* the connection goes (:class:`Handover`); the API server carries it out.
-The message limit is the socket send buffer; senders of more than 128 KiB get ``EMSGSIZE``.
+A message of more than 128 KiB (a program with many arguments) does not go into a datagram: it travels in
+a memfd, the last of the descriptors, and the datagram is one byte that no message begins with.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ from services.protocol.errors import Failure, Unavailable, Unreachable
 T = TypeVar("T")
 
 MAX_FDS = 16
-#: Bytes of the largest message accepted.
+#: Bytes of the largest message in a datagram, and of the largest there is.
 MAX_MESSAGE = 128 * 1024
+MAX_LONG = 64 << 20
+#: The one byte that msgpack does not use.
+_LONG = b"\xc1"
 _SUN_PATH_MAX = 107
 
 
@@ -115,8 +119,18 @@ def listen(path: str | Path, *, mode: int = 0o600, backlog: int = 128) -> socket
 
 def send(sock: socket.socket, message: msgspec.Struct, fds: Sequence[int] = ()) -> None:
     """Send *message* with *fds*; the caller still owns (and closes) the descriptors."""
+    data = msgspec.msgpack.encode(message)
+    if len(data) > MAX_MESSAGE:
+        with open(os.memfd_create("message", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+            file.write(data)
+            _send(sock, _LONG, [*fds, file.fileno()])
+    else:
+        _send(sock, data, fds)
+
+
+def _send(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([msgspec.msgpack.encode(message)], ancillary)
+    sock.sendmsg([data], ancillary)
 
 
 def receive_raw(sock: socket.socket) -> tuple[bytes, list[int]]:
@@ -132,7 +146,21 @@ def receive_raw(sock: socket.socket) -> tuple[bytes, list[int]]:
         for fd in fds:
             os.close(fd)
         raise Unavailable("message on a unix socket was cut off")
+    if data == _LONG and fds:
+        data = _read_long(fds.pop(), fds)
     return data, list(fds)
+
+
+def _read_long(fd: int, others: Sequence[int]) -> bytes:
+    """What the memfd *fd*, which is closed, has from its beginning (the sender's offset is its end)."""
+    with open(fd, "rb", buffering=0):
+        size = os.fstat(fd).st_size
+        data = os.pread(fd, size, 0) if 0 < size <= MAX_LONG else b""
+    if len(data) != size or not data:
+        for other in others:
+            os.close(other)
+        raise Unavailable("a long message on a unix socket could not be read")
+    return data
 
 
 def receive(sock: socket.socket, kind: type[T]) -> tuple[T, list[int]]:

@@ -55,6 +55,8 @@ def of_init(error: BaseException, *, is_exec: bool) -> WharfError:
             error.exit_code = PROGRAM_FAILED
         return error
     text = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, ValueError) and "null byte" in text:
+        text = "invalid argument"  # Python's word for a NUL in what the kernel would have refused
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {text}"
     if isinstance(error, WharfError) and text.startswith((CREATE_PREFIX, EXEC_PREFIX)):

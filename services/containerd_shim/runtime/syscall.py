@@ -7,6 +7,7 @@ architectures; the few below are in :data:`_NUMBERS`. Nothing else in the runtim
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterable
@@ -103,7 +104,13 @@ def _check(result: int, *names: str) -> int:
 
 
 def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else os.fsencode(text)
+    """For a C function, which would take a path with a NUL for a shorter one."""
+    if text is None:
+        return None
+    raw = os.fsencode(text)
+    if b"\0" in raw:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), text)
+    return raw
 
 
 def _call(number: int, *args: object) -> int:

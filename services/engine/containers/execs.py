@@ -24,6 +24,8 @@ from services.protocol.verbs.containers import Stream
 
 #: Exit codes of an exec that could not be started: the runtime's own, else "cannot be invoked".
 CANNOT_INVOKE = 126
+#: Exit codes of a program that cannot be executed or is not there: the request's mistake.
+NOT_RUNNABLE = (126, 127)
 #: Seconds that a resize waits for the exec to be started (dockerd).
 RESIZE_WAIT = 10.0
 
@@ -148,6 +150,8 @@ async def _start_detached(services: Services, entry: Entry, exec_: Exec) -> None
         pid = await _start_at_shim(services, pb.StartRequest(id=entry.id, exec_id=exec_.id))
     except Exception as error:
         failed(services, entry, exec_, error)
+        if isinstance(error, WharfError) and error.exit_code in NOT_RUNNABLE:
+            raise InvalidParameter(str(error), exit_code=error.exit_code) from error
         raise
     if exec_.exit_code is None:
         exec_.pid = pid

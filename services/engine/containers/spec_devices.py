@@ -98,9 +98,12 @@ def devices_of(path_on_host: str, path_in_container: str) -> list[oci.Device]:
         reason = _NOT_A_DEVICE
     except OSError as error:
         nodes, reason = [], (error.strerror or "").lower()
+    except ValueError:  # a NUL in the path
+        nodes, reason = [], "invalid argument"
     if not nodes:
+        quoted = go_quote(path_on_host)
         raise SystemError_(
-            f'error gathering device information while adding custom device "{path_on_host}": {reason}'
+            f"error gathering device information while adding custom device {quoted}: {reason}"
         )
     return nodes
 

@@ -82,6 +82,8 @@ def _number(path: str) -> _Number:
         status = os.stat(path)
     except OSError as error:
         raise SystemError_(f"stat {path}: {(error.strerror or '').lower()}") from error
+    except ValueError as error:  # a NUL in the path
+        raise SystemError_(f"stat {path}: invalid argument") from error
     return _Number(os.major(status.st_rdev), os.minor(status.st_rdev))
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from services.engine.containers import etc, health, transitions
 from services.engine.containers.announce import announce
+from services.engine.containers.execs import NOT_RUNNABLE
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.mounts import prepare_mounts
 from services.engine.containers.networking import has_sandbox, sandbox_request
@@ -33,7 +34,14 @@ from services.engine.contracts import Sandbox
 from services.engine.scopes import Undo
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import Conflict, NotFound, SystemError_, Unavailable, WharfError
+from services.protocol.errors import (
+    Conflict,
+    InvalidParameter,
+    NotFound,
+    SystemError_,
+    Unavailable,
+    WharfError,
+)
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -233,4 +241,5 @@ def _as_told(error: Exception) -> WharfError:
         text = f"failed to create task for container: failed to create shim task: {text}"
     elif text.startswith("failed to initialize logging driver"):
         text = f"failed to create task for container: {text}"
-    return type(error)(text, exit_code=error.exit_code)
+    kind = InvalidParameter if error.exit_code in NOT_RUNNABLE else type(error)
+    return kind(text, exit_code=error.exit_code)

@@ -7,6 +7,7 @@ import re
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP])?(i?[bB])?\Z", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -32,4 +33,5 @@ def go_quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     for plain, short in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
         escaped = escaped.replace(plain, short)
+    escaped = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", escaped)
     return f'"{escaped}"'

@@ -12,6 +12,8 @@ from services.protocol.errors import InvalidParameter
 
 #: Nanoseconds.
 _MINIMUM_DURATION = 1_000_000
+#: Bytes: limits.h.
+_PATH_MAX, _NAME_MAX = 4096, 255
 
 
 def check_config(config: Config) -> None:
@@ -33,7 +35,17 @@ def check_working_dir(config: Config) -> None:
         raise InvalidParameter(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
         )
+    check_path("mkdir", config.working_dir)
     config.working_dir = "/" + posixpath.normpath(config.working_dir).lstrip("/")
+
+
+def check_path(action: str, path: str) -> None:
+    """What the kernel would say of *path*, said before it is asked."""
+    raw = path.encode(errors="surrogateescape")
+    if "\0" in path:
+        raise InvalidParameter(f"{action} {path}: invalid argument")
+    if len(raw) >= _PATH_MAX or any(len(part) > _NAME_MAX for part in raw.split(b"/")):
+        raise InvalidParameter(f"{action} {path}: file name too long")
 
 
 def check_health(health: HealthConfig) -> None:
