@@ -6,7 +6,7 @@ import os
 
 import msgspec
 
-from reexec.archive import syscalls
+from reexec.archive import fuse, syscalls
 from reexec.helpers import mountfrom
 from services.protocol.errors import Conflict, InvalidParameter
 
@@ -60,16 +60,24 @@ def enter(spec: RootSpec, reached: int = -1) -> None:
         _enter_process(spec, reached if reached >= 0 else reach(spec))
     elif spec.directory:
         if spec.mounts:
+            # Served from outside of the namespace that has the mount (see ``fuse``).
+            served = {n: fuse.mount(m.options) for n, m in enumerate(spec.mounts) if m.type == fuse.TYPE}
             isolate()
-            for item in spec.mounts:
-                _mount(spec.directory, item)
+            for number, item in enumerate(spec.mounts):
+                _mount(spec.directory, item, served.get(number))
         os.chroot(spec.directory)
     else:
         raise InvalidParameter("a root needs a directory or a process")
     os.chdir("/")
 
 
-def _mount(root: str, item: MountSpec) -> None:
+def _mount(root: str, item: MountSpec, made: int | None) -> None:
+    if made is not None:
+        point = os.open(_inside(root, item.target), os.O_PATH | os.O_CLOEXEC)
+        syscalls.move_mount(made, point)
+        os.close(point)
+        os.close(made)
+        return
     if item.target == "/":
         mountfrom.mount(item.type, item.source, root, item.options)
         return

@@ -23,12 +23,16 @@ AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_RDONLY = 1
 
 #: Same numbers on every architecture that has the calls (Linux 5.2, asm-generic/unistd.h).
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
+#: Commands of fsconfig(2) (linux/mount.h).
+_SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6
 _PR_SET_PDEATHSIG = 1
 
 #: ``f_type`` of proc, sysfs, cgroup, cgroup2 (linux/magic.h).
@@ -103,16 +107,37 @@ def move_mount(fd: int, target_fd: int) -> None:
     _check(call(_SYS_MOVE_MOUNT, fd, b"", target_fd, b"", ctypes.c_uint(flags)), "move_mount")
 
 
-def try_filesystem(fstype: str, options: Mapping[str, str]) -> None:
+def try_filesystem(fstype: str, options: Mapping[str, str | None]) -> None:
     """Set a file system up as for mounting, and let it go again: raises ``OSError`` where that fails."""
+    os.close(_configured(fstype, options))
+
+
+def detached(fstype: str, options: Mapping[str, str | None], *, read_only: bool = False) -> int:
+    """A new mount that is attached nowhere: gone with its descriptor unless :func:`move_mount` is called."""
+    context = _configured(fstype, options)
+    call = _libc().syscall
+    call.restype = ctypes.c_long
+    try:
+        flags = (ctypes.c_uint(1), ctypes.c_uint(MOUNT_ATTR_RDONLY if read_only else 0))
+        return _check(call(_SYS_FSMOUNT, ctypes.c_int(context), *flags), fstype)
+    finally:
+        os.close(context)
+
+
+def _configured(fstype: str, options: Mapping[str, str | None]) -> int:
+    """A file system context that has been created; an option without a value is a flag."""
     call = _libc().syscall
     call.restype = ctypes.c_long
     context = _check(call(_SYS_FSOPEN, os.fsencode(fstype), ctypes.c_uint(1)), fstype)
     try:
         for key, value in options.items():
-            arguments = (ctypes.c_uint(1), key.encode(), os.fsencode(value), ctypes.c_int(0))
+            text = None if value is None else os.fsencode(value)
+            command = ctypes.c_uint(_SET_FLAG if text is None else _SET_STRING)
+            arguments = (command, key.encode(), text, ctypes.c_int(0))
             _check(call(_SYS_FSCONFIG, ctypes.c_int(context), *arguments), key)
-        command = (ctypes.c_uint(6), None, None, ctypes.c_int(0))  # FSCONFIG_CMD_CREATE
-        _check(call(_SYS_FSCONFIG, ctypes.c_int(context), *command), fstype)
-    finally:
+        create = (ctypes.c_uint(_CMD_CREATE), None, None, ctypes.c_int(0))
+        _check(call(_SYS_FSCONFIG, ctypes.c_int(context), *create), fstype)
+    except BaseException:
         os.close(context)
+        raise
+    return context

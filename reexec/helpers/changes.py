@@ -7,7 +7,7 @@ import stat
 
 import msgspec
 
-from reexec.archive.extract import OVERLAY_OPAQUE
+from reexec.archive.extract import OPAQUE, OVERLAY_OPAQUE
 from reexec.archive.rootfs import RootSpec, enter
 from reexec.call import Call
 from reexec.registry import register
@@ -80,6 +80,8 @@ def _differences(directory: str, found: dict[str, int], *, every: bool, covered:
     """
     any_change = False
     for name in os.listdir("." + directory):
+        if name == OPAQUE:
+            continue  # fuse-overlayfs marks opaque directories by a file, too
         path = f"{directory}/{name}"
         now, before = os.lstat("." + path), _lower(path)
         if _is_whiteout(now):

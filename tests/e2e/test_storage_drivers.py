@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reexec import btrfs
+from reexec.archive import fuse
 from tests.harness.engine import Engine
 from tests.harness.loops import loop_mounted
 from tests.harness.readiness import wait_until
@@ -23,6 +24,13 @@ pytestmark = [
 def btrfs_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with loop_mounted(tmp_path_factory.mktemp("btrfs"), "btrfs", 1 << 30) as mounted:
         yield from _engine(mounted / "d", "--storage-driver", "btrfs")
+
+
+@pytest.fixture(scope="module")
+def fuse_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    if reason := fuse.missing():
+        pytest.skip(reason)
+    yield from _engine(tmp_path_factory.mktemp("fuse") / "d", "--storage-driver", "fuse-overlayfs")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +56,17 @@ def _life(engine: Engine, home: Path, layers: Path) -> None:
     engine.docker("run", "--name", "one", "busybox", "sh", "-c", "echo hi > /new; rm /bin/vi; mkdir /d")
     assert engine.docker("diff", "one").stdout.splitlines() == ["C /bin", "D /bin/vi", "A /d", "A /new"]
     engine.docker("commit", "one", "made")
-    engine.docker("run", "-d", "--name", "two", "made", "sh", "-c", "cat /new; ls /bin/vi; exec sleep 300")
+    engine.docker(
+        "run",
+        "-d",
+        "--stop-signal=KILL",
+        "--name",
+        "two",
+        "made",
+        "sh",
+        "-c",
+        "cat /new; ls /bin/vi; exec sleep 300",
+    )
     engine.kill("engine")
     engine.wait_ready()
     assert engine.docker("inspect", "-f", "{{.State.Running}}", "two").stdout == "true\n"
@@ -105,3 +123,44 @@ def test_overlay2_on_xfs(xfs_engine: Engine) -> None:
     refused = xfs_engine.docker("create", "--storage-opt", "size=1g", "busybox", check=False)
     text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
     assert refused.stderr == f"Error response from daemon: {text}\n"
+
+
+def _servers(engine: Engine) -> int:
+    """Programs that serve a root of this daemon's containers."""
+    found = 0
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        program = command.partition(b"\0")[0]
+        found += program.endswith(fuse.PROGRAM.encode()) and bytes(engine.data_root) in command
+    return found
+
+
+def test_fuse_overlayfs(fuse_engine: Engine) -> None:
+    info = fuse_engine.client.info()
+    assert (info["Driver"], info["DriverStatus"]) == ("fuse-overlayfs", [])
+    home = fuse_engine.data_root / "fuse-overlayfs"
+    _life(fuse_engine, home, home)
+    wait_until(lambda: _servers(fuse_engine) == 0, "no server is left")
+
+
+def test_a_served_root_outlives_every_service_and_ends_with_its_container(fuse_engine: Engine) -> None:
+    fuse_engine.docker("run", "-d", "--name", "served", "busybox", "sleep", "300")
+    wait_until(lambda: _servers(fuse_engine) == 1, "helpers' servers have ended")
+    fuse_engine.kill("containerd-shim", "engine", "apiserver")
+    fuse_engine.wait_ready()
+    written = fuse_engine.docker(
+        "exec", "served", "sh", "-c", "echo x > /f; mount | head -1; ps | wc -l"
+    ).stdout
+    assert written.startswith("fuse-overlayfs on / type fuse.fuse-overlayfs (rw,")
+    # The server is no process of the container: sleep, sh, ps, wc, and a line of titles.
+    assert written.splitlines()[1] == "5"
+    assert _servers(fuse_engine) == 1
+    fuse_engine.docker("kill", "served")
+    wait_until(lambda: _servers(fuse_engine) == 0, "the server has ended")
+    failed = fuse_engine.docker("run", "--name", "failed", "busybox", "nosuch", check=False)
+    assert failed.returncode == 127
+    wait_until(lambda: _servers(fuse_engine) == 0, "a failed start leaves no server")
+    fuse_engine.docker("rm", "served", "failed")

@@ -25,7 +25,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.containerd_shim.runtime import cgroups, failures, hooks, idmap, init, planning, spawn, sync
+from services.containerd_shim.runtime import (
+    cgroups,
+    failures,
+    hooks,
+    idmap,
+    init,
+    layers,
+    planning,
+    spawn,
+    sync,
+)
 from services.containerd_shim.runtime.cgroups.base import WriteError
 from services.containerd_shim.runtime.process import Stdio
 from services.containerd_shim.runtime.user import UserRef
@@ -110,7 +120,8 @@ class Container:
         try:
             self._cgroup.create()
             self._limit(self._linux.resources or oci.Resources())
-            return self._fork_init(plan)
+            with layers.served(plan.root.layers) as plan.root.layers:
+                return self._fork_init(plan)
         except BaseException as error:
             self._undo()
             raise failures.of_parent(error, is_exec=False) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reexec.archive import fuse
 from reexec.helpers import mountfrom
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.failures import StartError
@@ -20,13 +22,17 @@ _PAGE = os.sysconf("SC_PAGESIZE") - 1
 
 @dataclass(frozen=True)
 class Layer:
-    """``target`` is relative to the root; ``data`` the file system's options."""
+    """``target`` is relative to the root; ``data`` the file system's options.
+
+    ``made`` is the mount itself where it cannot be made in the container's namespaces, else -1.
+    """
 
     type: str
     source: str
     target: str
     flags: int
     data: str
+    made: int = -1
 
 
 def plan(kind: str, source: str, target: str, options: Sequence[str]) -> Layer:
@@ -38,11 +44,41 @@ def plan(kind: str, source: str, target: str, options: Sequence[str]) -> Layer:
     return Layer(kind, source, target.lstrip("/"), flags, ",".join(parsed.data))
 
 
+@contextlib.contextmanager
+def served(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
+    """*layers* for a child that is forked in the block.
+
+    A file system that a program serves is made on this side, where the program is no process of the
+    container. It ends with the container's mount namespace. Raises StartError.
+    """
+    with contextlib.ExitStack() as stack:
+        ready = []
+        for layer in layers:
+            if layer.type == fuse.TYPE:
+                layer = replace(layer, made=_serve(layer))
+                stack.callback(os.close, layer.made)
+            ready.append(layer)
+        yield ready
+
+
+def _serve(layer: Layer) -> int:
+    options = layer.data.split(",")
+    if layer.flags & sc.MS_RDONLY:
+        options.append("ro")
+    try:
+        return fuse.mount(options)
+    except OSError as error:
+        reason = f"{error.filename}: {(error.strerror or '').lower()}"
+        raise StartError(f"error mounting {layer.type}: {reason}") from error
+
+
 def mount(layer: Layer, root: str) -> None:
     """Mount *layer* on *root*; raises StartError."""
     target = f"{root}/{layer.target}" if layer.target else root
     try:
-        if len(os.fsencode(layer.data)) > _PAGE:
+        if layer.made >= 0:
+            _attach(layer.made, target)
+        elif len(os.fsencode(layer.data)) > _PAGE:
             _mount_long(layer, target)
         elif layer.flags & sc.MS_BIND:
             _bind(layer, target)
@@ -72,7 +108,10 @@ def _mount_one_by_one(layer: Layer, target: str, options: Sequence[str]) -> None
     for option in options:
         key, _, value = option.partition("=")
         single += [f"lowerdir+={path}" for path in value.split(":")] if key == "lowerdir" else [option]
-    made = sc.new_mount(layer.type, layer.source, single, attributes_of(layer.flags))
+    _attach(sc.new_mount(layer.type, layer.source, single, attributes_of(layer.flags)), target)
+
+
+def _attach(made: int, target: str) -> None:
     point = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     sc.move_mount(made, point)
     os.close(point)

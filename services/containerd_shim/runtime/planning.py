@@ -128,7 +128,8 @@ def stdio_descriptors(plan: ProcessPlan) -> list[int]:
 
 def kept_descriptors(plan: init.InitPlan) -> list[int]:
     gate = [] if plan.gate is None else [plan.gate.fileno()]
-    return [fd for _flag, fd in plan.namespaces.joins] + stdio_descriptors(plan.process) + gate
+    served = [layer.made for layer in plan.root.layers if layer.made >= 0]
+    return [fd for _flag, fd in plan.namespaces.joins] + stdio_descriptors(plan.process) + gate + served
 
 
 def exec_plan(

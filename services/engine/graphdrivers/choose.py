@@ -14,6 +14,7 @@ from pathlib import Path
 
 from services.engine.graphdrivers.base import NOT_SUPPORTED, PREREQUISITES, GraphDriver, Unusable
 from services.engine.graphdrivers.btrfs import Btrfs
+from services.engine.graphdrivers.fuse_overlayfs import FuseOverlayfs
 from services.engine.graphdrivers.overlay2 import Overlay2
 from services.engine.graphdrivers.vfs import Vfs
 from services.engine.helpers import Helpers
@@ -23,7 +24,12 @@ log = logging.getLogger(__name__)
 
 _Make = Callable[[Path, Helpers, Mapping[str, str]], GraphDriver]
 
-DRIVERS: dict[str, _Make] = {"overlay2": Overlay2, "btrfs": Btrfs, "vfs": Vfs}
+DRIVERS: dict[str, _Make] = {
+    "overlay2": Overlay2,
+    "fuse-overlayfs": FuseOverlayfs,
+    "btrfs": Btrfs,
+    "vfs": Vfs,
+}
 #: Docker's order of preference.
 PRIORITY = ("overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs")
 #: What Docker had once: refused with its text.

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from reexec.archive import fuse
 from tests.harness.loops import loop_mounted
 
-DRIVERS = ("overlay2", "vfs", "btrfs")
+DRIVERS = ("overlay2", "vfs", "btrfs", "fuse-overlayfs")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def btrfs_root(btrfs_mount: Path) -> Path:
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     if request.param == "btrfs":
         return Home("btrfs", request.getfixturevalue("btrfs_root"))
+    if request.param == "fuse-overlayfs" and (reason := fuse.missing()):
+        pytest.skip(reason)
     root = tmp_path / "root"
     root.mkdir()
     return Home(request.param, root)

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from reexec import btrfs
+from reexec.archive import fuse
 from services.engine.graphdrivers import GraphDriver, choose
 from services.engine.graphdrivers.btrfs import Btrfs
+from services.engine.graphdrivers.fuse_overlayfs import FuseOverlayfs
 from services.engine.graphdrivers.overlay2 import Overlay2
 from services.engine.graphdrivers.vfs import Vfs
 from services.protocol.errors import InvalidParameter, SystemError_
@@ -68,6 +70,17 @@ class TestOverlay2(GraphDriverSuite):
         os.rename(tmp_path / "overlay2" / ("a" * 64), tmp_path / "elsewhere")
         assert driver.layers() == set()
         assert os.listdir(tmp_path / "overlay2" / "l") == []
+
+
+@pytest.mark.skipif(bool(fuse.missing()), reason="needs fuse-overlayfs and /dev/fuse")
+class TestFuseOverlayfs(GraphDriverSuite):
+    unknown_option = "--storage-opt is not supported"
+
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> GraphDriver:
+        driver = FuseOverlayfs(tmp_path / "fuse-overlayfs", ForkedHelpers(), {})
+        driver.prepare()
+        return driver
 
 
 class TestVfs(GraphDriverSuite):
