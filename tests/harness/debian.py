@@ -24,6 +24,8 @@ debootstrap --variant=minbase --components=main "$CODENAME" "$DIRECTORY/root" "$
 cd "$DIRECTORY/root"
 rm -rf var/cache/apt/* var/lib/apt/lists/* var/log/* usr/share/doc/* usr/share/man/* usr/share/locale/* \
     usr/share/info/* debootstrap
+printf 'path-exclude /usr/share/%s/*\n' doc man locale info > etc/dpkg/dpkg.cfg.d/small
+echo force-unsafe-io >> etc/dpkg/dpkg.cfg.d/small
 tar --create --one-file-system --numeric-owner --sort=name .
 """
 #: Seconds for a slow mirror.
@@ -80,12 +82,12 @@ def base(directory: Path) -> Path:
     return path
 
 
-def pool(directory: Path, *packages: str) -> Path:
-    """A directory with the ``.deb`` files that *packages* need on top of :func:`base`.
+def pool(directory: Path, name: str, *packages: str) -> Path:
+    """A directory *name* with the ``.deb`` files that *packages* need on top of :func:`base`.
 
-    In a build without network: ``apt-get install -y /pool/*.deb``.
+    In a build without network: ``apt-get install -y ./*.deb`` there.
     """
-    path = directory / "pool"
+    path = directory / name
     (path / "partial").mkdir(parents=True, exist_ok=True)
     status = directory / "status"
     with tarfile.open(base(directory)) as archive, status.open("wb") as file:

@@ -1,0 +1,2 @@
+INSERT colours red
+INSERT colours green

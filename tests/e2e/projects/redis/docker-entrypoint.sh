@@ -1,0 +1,14 @@
+#!/bin/sh
+set -e
+
+# `docker run redis --some-flag` means the server's flags.
+if [ "${1#-}" != "$1" ]; then
+    set -- redis-server "$@"
+fi
+
+if [ "$1" = 'redis-server' ] && [ "$(id -u)" = '0' ]; then
+    find . \! -user redis -exec chown redis '{}' +
+    exec setpriv --reuid redis --regid redis --clear-groups "$0" "$@"
+fi
+
+exec "$@"
