@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,11 +35,15 @@ class Packer:
 
     Below the top, the kernel's views (/proc, /sys) are written empty: their files vanish and change
     size while they are read. With *one_filesystem* directories on other file systems are written
-    empty, as they are below what is mounted on them.
+    empty, as they are below what is mounted on them. *leave_out* is asked by name; what is below
+    something left out is asked for, too, unless *prune* is set. *change_mode* makes the permission bits.
     """
 
     sink: Sink
     one_filesystem: bool = False
+    leave_out: Callable[[str], bool] | None = None
+    prune: bool = True
+    change_mode: Callable[[int, bool], int] | None = None
     _links: dict[tuple[int, int], str] = field(default_factory=dict)
     _written: int = 0
 
@@ -53,8 +58,11 @@ class Packer:
                 found = os.lstat(path)
             except FileNotFoundError:
                 continue  # a running container goes on while it is read
+            left_out = self.leave_out is not None and name != "" and self.leave_out(name)
+            if left_out and self.prune:
+                continue
             foreign = found.st_dev != device and stat.S_ISDIR(found.st_mode) and self._is_left_out(path)
-            if name:
+            if name and not left_out:
                 self._entry(path, name, found)
             if stat.S_ISDIR(found.st_mode) and not foreign:
                 pending.extend(self._below(path, name))
@@ -88,6 +96,8 @@ class Packer:
             return  # a socket has no place in an archive
         info = tarfile.TarInfo(name)
         info.type, info.mode = kind, stat.S_IMODE(found.st_mode)
+        if self.change_mode is not None and kind != tarfile.SYMTYPE:
+            info.mode = self.change_mode(info.mode, kind == tarfile.DIRTYPE)
         info.uid, info.gid = found.st_uid, found.st_gid
         info.mtime = found.st_mtime_ns // 1_000_000_000
         fd = -1

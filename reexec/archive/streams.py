@@ -46,11 +46,12 @@ class FdSource:
 
 
 class DigestingSource:
-    """Passes *source* on and digests it (sha256)."""
+    """Passes *source* on and digests it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, algorithm: str = "sha256") -> None:
         self._source = source
-        self._hash = hashlib.sha256()
+        self._algorithm = algorithm
+        self._hash = hashlib.new(algorithm)
         #: Bytes read so far.
         self.size = 0
 
@@ -67,7 +68,7 @@ class DigestingSource:
 
     @property
     def digest(self) -> str:
-        return "sha256:" + self._hash.hexdigest()
+        return f"{self._algorithm}:{self._hash.hexdigest()}"
 
 
 class _Ahead(io.RawIOBase):

@@ -7,6 +7,7 @@ extracts. Neither can be led out of its root by links. Files of the context are 
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,7 +17,9 @@ from reexec.archive.pack import Packer
 from reexec.archive.rootfs import RootSpec, enter
 from reexec.archive.streams import FdSource, decompressed, import_decompressors
 from reexec.call import Call
-from reexec.helpers.buildfind import Found
+from reexec.helpers.buildfind import Found, parents_of
+from reexec.helpers.modes import parse_mode
+from reexec.helpers.patterns import Exclusions
 from reexec.helpers.users import ids_of
 from reexec.registry import register
 from services.protocol.errors import SystemError_
@@ -27,13 +30,19 @@ _MAX_NAME = 4096
 
 class BuildCopy(msgspec.Struct, frozen=True):
     """``destination`` is absolute in ``target``, a directory when it ends in a slash. Of a directory
-    the content is copied, an archive is unpacked. ``owner`` is "user[:group]", "" for root."""
+    the content is copied, an archive is unpacked. ``owner`` is "user[:group]", "" for root; ``mode`` as
+    :func:`reexec.helpers.modes.parse_mode` reads it, "" for that of the source. ``excludes`` as in
+    :class:`BuildFind`. With ``anew`` what the target has at the destination does not matter: a link
+    there is replaced, not followed."""
 
     source: RootSpec
     found: Found
     target: RootSpec
     destination: str = "/"
     owner: str = ""
+    mode: str = ""
+    excludes: list[str] = []
+    anew: bool = False
     #: Where the changes to ``target`` are kept, by graph drivers that keep them apart.
     upper: str = ""
     #: What may be done with the source instead of copying it, where there is ``upper``.
@@ -70,9 +79,8 @@ def main(call: Call) -> int:
 
 def _can_link(args: BuildCopy) -> bool:
     """Files as they are, from a directory of the build's own, which ends with the build."""
-    same = (args.source, args.found, args.target, args.destination, args.owner, args.upper, args.way)
-    plain = BuildCopy(*same)
-    return bool(args.upper) and not args.source.mounts and args.found.kind != "archive" and args == plain
+    plain = not args.mode and not args.excludes and not args.anew and not args.found.beneath
+    return bool(args.upper) and not args.source.mounts and args.found.kind != "archive" and plain
 
 
 def _link(args: BuildCopy) -> int:
@@ -82,7 +90,7 @@ def _link(args: BuildCopy) -> int:
         os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         for path in ("/proc/self/ns/mnt", args.source.directory, args.upper)
     )
-    owner, top, name = _place(args)
+    owner, top, name, _ = _place(args)
     if os.path.isdir(top):
         os.chmod(top, os.stat(top).st_mode & 0o7777)  # from here on it is in the upper directory
     syscalls.setns(home, syscalls.CLONE_NEWNS)
@@ -142,8 +150,18 @@ def _send(args: BuildCopy, name: str, fd: int) -> None:
             while os.sendfile(fd, file.fileno(), None, 1 << 20):
                 pass
         return
-    packer = Packer(_Pipe(fd))
-    if found.kind == "dir":
+    excluded = Exclusions(args.excludes)
+    packer = Packer(
+        _Pipe(fd),
+        leave_out=excluded.excludes if args.excludes else None,
+        prune=not excluded.has_exceptions,
+        change_mode=parse_mode(args.mode) if args.mode else None,
+    )
+    if found.beneath not in ("", "."):
+        for parent in parents_of(found.beneath):
+            packer.one(os.path.realpath(os.path.join(found.pivot, parent)), parent)
+        packer.add(found.path, found.beneath)
+    elif found.kind == "dir":
         packer.add(found.path, "")
     else:
         packer.add(found.path, name)
@@ -153,26 +171,49 @@ def _send(args: BuildCopy, name: str, fd: int) -> None:
 # The parent: writes -------------------------------------------------------------------------------
 
 
-def _place(args: BuildCopy) -> tuple[tuple[int, int], str, str]:
-    """Enters the target's root. The owner's ids, the directory to copy into, which is made, and the name
-    of a file there ("." for a directory's content)."""
+class _Place(NamedTuple):
+    """The owner's ids, the directory to copy into, the name of a file there ("." for what has its names
+    with it), and whether the directory had to be made."""
+
+    owner: tuple[int, int]
+    top: str
+    name: str
+    made: bool
+
+
+def _place(args: BuildCopy) -> _Place:
+    """Enters the target's root, and makes the directory."""
     enter(args.target)
     os.umask(0)
     owner = ids_of(args.owner) if args.owner else (0, 0)
+    path = os.path.normpath("/" + args.destination.lstrip("/"))
     # Links are followed to where they lead in the target, be it there or not.
-    destination = os.path.realpath("/" + args.destination.lstrip("/"))
-    if args.found.kind != "file":
+    destination = path if args.anew else os.path.realpath(path)
+    if args.found.kind != "file" or args.found.beneath:
         top, name = destination, "."
-    elif args.destination.endswith("/") or os.path.isdir(destination):
+    elif args.destination.endswith("/") or (os.path.isdir(destination) and not args.anew):
         top, name = destination, args.found.name
     else:
         top, name = os.path.split(destination)
+    made = not os.path.isdir(top)
+    if args.anew:
+        _replace_links(top)
     _make_directories(top, (0, 0) if args.found.kind == "archive" else owner)
-    return owner, top, name
+    return _Place(owner, top, name, made)
+
+
+def _replace_links(path: str) -> None:
+    """Whatever is no directory on the way to *path* goes."""
+    parts = path.strip("/").split("/")
+    for count in range(1, len(parts) + 1):
+        part = "/" + "/".join(parts[:count])
+        if os.path.islink(part) or (os.path.lexists(part) and not os.path.isdir(part)):
+            os.unlink(part)
 
 
 def _receive(args: BuildCopy, told_writing: int, reading: int) -> None:
-    owner, top, name = _place(args)
+    change = parse_mode(args.mode) if args.mode else None
+    owner, top, name, made = _place(args)
     unpack = args.found.kind == "archive"
     os.write(told_writing, os.fsencode(name))
     source = FdSource(reading)
@@ -180,6 +221,8 @@ def _receive(args: BuildCopy, told_writing: int, reading: int) -> None:
     extractor = Extractor(Options(owner=None if unpack else owner))
     try:
         extractor.extract(decompressed(source) if unpack else source, top)
+        if change is not None and made and args.found.kind == "dir" and not args.found.beneath:
+            os.chmod(top, change(0o755, True))
     except OSError as error:
         raise SystemError_(f"{error.filename or top}: {(error.strerror or '').lower()}") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import sys
 import tarfile
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ import msgspec
 from reexec.archive.rootfs import RootSpec, enter
 from reexec.archive.streams import FdSource, head_of, import_decompressors
 from reexec.call import Call
-from reexec.helpers.patterns import compile_pattern, is_pattern
+from reexec.helpers.patterns import Exclusions, compile_pattern, is_pattern
 from reexec.registry import register
 from services.protocol.errors import InvalidParameter
 
@@ -24,50 +25,73 @@ from services.protocol.errors import InvalidParameter
 class BuildFind(msgspec.Struct, frozen=True):
     """``sources`` are paths or patterns below ``source``. With ``unpack`` archives are told apart from
     files (ADD); ``context`` tells a build context from an image, for messages.
-    ``literal``: no source is a pattern."""
+    ``literal``: no source is a pattern. What matches ``excludes`` (as ``.dockerignore``), relative to
+    the directory that is copied, is no part of it. ``parents``: sources keep the path that they are
+    written with, from ``/./`` on if they have that, and patterns may have ``**``."""
 
     source: RootSpec
     sources: list[str]
     unpack: bool = False
     context: bool = True
     literal: bool = False
+    excludes: list[str] = []
+    parents: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):
     """A source: ``path`` without links, ``name`` as asked for; ``kind`` is file, dir or archive;
-    ``checksum`` hex SHA-256."""
+    ``checksum`` hex SHA-256. With parents ``beneath`` is the path that it keeps, from directory
+    ``pivot`` on."""
 
     path: str
     name: str
     kind: str
     checksum: str = ""
+    pivot: str = ""
+    beneath: str = ""
 
 
 @register("docker-buildfind")
 def main(call: Call) -> bytes:
-    """The result is a list of :class:`Found`."""
+    """The result is a list of :class:`Found`. Raises ``InvalidParameter`` where nothing is found."""
     args = call.document(BuildFind)
     if args.unpack:
         import_decompressors()
     enter(args.source)
-    return msgspec.msgpack.encode([_one(path, args) for path in _paths(args)])
+    excluded = Exclusions(args.excludes)
+    found = [_one(path, pivot, args, excluded) for path, pivot in _paths(args)]
+    return msgspec.msgpack.encode([one for one in found if one is not None])
 
 
-def _paths(args: BuildFind) -> list[str]:
-    found: list[str] = []
+def _paths(args: BuildFind) -> list[tuple[str, str]]:
+    """(path, pivot)"""
+    found: list[tuple[str, str]] = []
     for source in args.sources:
-        clean = os.path.normpath(source.lstrip("/") or ".")
-        if clean == ".." or clean.startswith("../"):
-            raise InvalidParameter(f"forbidden path outside the build context: {source} ()")
-        found += list(_matching(clean)) if is_pattern(source) and not args.literal else ["/" + clean]
+        clean = _clean(source, source)
+        pivot = ""
+        if args.parents:
+            before, pivoted, _ = source.partition("/./")
+            pivot = "/" + _clean(before, source) if pivoted else "/"
+        if is_pattern(source) and not args.literal:
+            found += [(path, pivot) for path in _matching(clean, recursive=args.parents)]
+        else:
+            found.append(("/" + clean, pivot))
     if not found:
         raise InvalidParameter("no source files were specified")
     return found
 
 
-def _matching(pattern: str) -> Iterator[str]:
+def _clean(path: str, source: str) -> str:
+    clean = os.path.normpath(path.lstrip("/") or ".")
+    if clean == ".." or clean.startswith("../"):
+        raise InvalidParameter(f"forbidden path outside the build context: {source} ()")
+    return clean
+
+
+def _matching(pattern: str, *, recursive: bool) -> Iterator[str]:
     """Paths that match, in order; what is below a match is not looked at."""
-    matches, depth = compile_pattern(pattern), pattern.count("/")
+    matches = compile_pattern(pattern, recursive=recursive)
+    depth = sys.maxsize if recursive and "**" in pattern else pattern.count("/")
     pending = [("", 0)]
     while pending:
         directory, level = pending.pop()
@@ -81,15 +105,36 @@ def _matching(pattern: str) -> Iterator[str]:
         pending += reversed(below)
 
 
-def _one(path: str, args: BuildFind) -> Found:
+def _one(path: str, pivot: str, args: BuildFind, excluded: Exclusions) -> Found | None:
+    """None for a file that is excluded."""
     real = os.path.realpath(path)
     if not os.path.exists(real):
         where = "file not found in build context or excluded by .dockerignore: " if args.context else ""
         raise InvalidParameter(f"{where}stat {path.lstrip('/')}: file does not exist")
     kind = "dir" if os.path.isdir(real) else "file"
+    beneath = os.path.relpath(path, pivot) if pivot else ""
+    if kind == "file" and excluded.excludes(beneath or os.path.basename(path)):
+        return None
     if kind == "file" and args.unpack and is_archive(real):
         kind = "archive"
-    return Found(real, os.path.basename(path), kind, _tree(real) if kind == "dir" else _file(real))
+    top = "" if beneath in ("", ".") else beneath + "/"
+    checksum = _tree(real, top, excluded) if kind == "dir" else _file(real)
+    if beneath:
+        checksum = _with_parents(checksum, pivot, beneath)
+    return Found(real, os.path.basename(path), kind, checksum, pivot, beneath)
+
+
+def parents_of(beneath: str) -> list[str]:
+    """The directories above *beneath*, the topmost first, without the first of all."""
+    parts = beneath.split("/")[:-1]
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def _with_parents(checksum: str, pivot: str, beneath: str) -> str:
+    total = hashlib.sha256(f"{checksum}\0{beneath}".encode("utf-8", "surrogateescape"))
+    for parent in parents_of(beneath):
+        total.update(f"\0{os.stat(os.path.join(pivot, parent)).st_mode:o}".encode())
+    return total.hexdigest()
 
 
 def is_archive(path: str) -> bool:
@@ -113,13 +158,19 @@ def _file(path: str) -> str:
     return total.hexdigest()
 
 
-def _tree(top: str) -> str:
+def _tree(top: str, prefix: str, excluded: Exclusions) -> str:
+    """*prefix* is put before names to ask whether they are excluded."""
     total = hashlib.sha256()
     for directory, names, files in os.walk(top):
         names.sort()
-        for name in sorted([*files, *names]):
+        entries = sorted([*files, *names])
+        for name in entries:
             path = os.path.join(directory, name)
-            _hash_entry(total, path, os.path.relpath(path, top))
+            relative = os.path.relpath(path, top)
+            if not excluded.excludes(prefix + relative):
+                _hash_entry(total, path, relative)
+            elif name in names and not excluded.has_exceptions:
+                names.remove(name)
     return total.hexdigest()
 
 

@@ -26,16 +26,18 @@ _STATUS = {400: InvalidParameter, 401: Unauthorized, 403: Forbidden, 404: NotFou
 
 
 class Download(msgspec.Struct, frozen=True):
-    """``directory`` gets a file ``name``, or of the URL's own name when that is empty."""
+    """``directory`` gets a file ``name``, or of the URL's own name when that is empty. ``algorithm`` is
+    that of the digest: sha256, sha384 or sha512."""
 
     url: str
     directory: str
     name: str = ""
+    algorithm: str = "sha256"
 
 
 class Downloaded(msgspec.Struct, frozen=True):
     """``name`` is "" when neither the URL nor the server has one: the file is called ``download``.
-    ``digest`` is ``sha256:<hex>``, ``content_type`` what the server says, "" if nothing."""
+    ``digest`` is ``<algorithm>:<hex>``, ``content_type`` what the server says, "" if nothing."""
 
     path: str
     name: str
@@ -67,7 +69,7 @@ def main(call: Call) -> bytes:
             path = os.path.join(args.directory, name or "download")
             with open(path, "xb") as file:
                 os.fchmod(file.fileno(), 0o600)
-                source = DigestingSource(response)
+                source = DigestingSource(response, args.algorithm)
                 while data := source.read(BLOCK):
                     file.write(data)
             length = response.headers.get("Content-Length")

@@ -3,8 +3,9 @@ with a dot are no exception, ``[^a]`` negates, a backslash takes a character's m
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from services.protocol.errors import InvalidParameter
 
@@ -68,3 +69,33 @@ def _member(pattern: str, at: int) -> tuple[str, int]:
     if at >= len(pattern):
         raise InvalidParameter("syntax error in pattern")
     return pattern[at], at + 1
+
+
+class Exclusions:
+    """A list of patterns (``.dockerignore``, ``--exclude``; moby ``patternmatcher``).
+
+    The last one that matches a path, or one of its parents, decides; ``!`` takes it back.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        """Raises ``InvalidParameter`` ("syntax error in pattern")."""
+        self._rules: list[tuple[Callable[[str], bool], bool]] = []
+        for text in patterns:
+            pattern = text.strip()
+            kept = pattern.startswith("!")
+            pattern = posixpath.normpath(pattern[1:].strip() if kept else pattern).lstrip("/")
+            self._rules.append((compile_pattern(pattern, recursive=True), kept))
+        #: Something below what is excluded may be wanted nevertheless.
+        self.has_exceptions = any(kept for _, kept in self._rules)
+
+    def excludes(self, path: str) -> bool:
+        """Whether *path*, relative to the top, is left out."""
+        if not self._rules:
+            return False
+        parts = path.split("/")
+        prefixes = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        excluded = False
+        for matches, kept in self._rules:
+            if excluded == kept and any(matches(prefix) for prefix in prefixes):
+                excluded = not kept
+        return excluded

@@ -124,7 +124,7 @@ def test_bind_of_a_stage_and_of_an_image(engine: Engine, build: Build) -> None:
         "RUN --mount=from=0,source=by/sub,target=/m,rw --mount=from=0,target=/all,rw "
         "echo mine >/m/f && touch /all/x && cat /m/f /all/src/sub/f\n"
         "RUN --mount=from=0,source=group,target=/m/g cat /m/g\n"
-        "RUN --mount=from=an-image,source=bin/busybox,target=/b /b echo by name && ! ls /m /all\n"
+        "RUN --mount=from=an-image,source=bin/busybox,target=/bin/echo /bin/echo by name && ! ls /m /all\n"
     )
     engine.docker("tag", "busybox", "an-image")
     text = build(dockerfile.format("theirs"))

@@ -5,51 +5,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reexec.archive.linking import Way
 from reexec.archive.rootfs import RootSpec
 from reexec.helpers.buildcopy import BuildCopy
-from reexec.helpers.buildfind import BuildFind, Found
-from reexec.helpers.download import Download, Downloaded
-from services.engine.builder import context
+from services.engine.builder.copyoptions import URLS, Options, read_options
+from services.engine.builder.copysources import Fetch, Located
+from services.engine.builder.git import is_git
 from services.engine.builder.output import BuildFailed
-from services.engine.builder.refusals import refuse_flags
 from services.engine.containers.ids import new_id
+from services.engine.dockerfile.heredocs import Heredoc, of_word
 from services.engine.dockerfile.instructions import Instruction
-from services.engine.helpers import Helpers, ask, document
+from services.engine.dockerfile.settings import Expand
+from services.engine.helpers import Helpers, document
 from services.engine.layers import Layer, LayerManager
 from services.engine.scopes import shielded
-from services.protocol.errors import InvalidParameter, Unimplemented, WharfError
-
-_URLS = ("http://", "https://")
-_GIT = ("git@", "git://", "ssh://")
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A step with its words expanded. ``written`` is the destination as in the file, ``destination``
-    absolute; ``source`` the context or an image; ``digest`` what the one URL must have ("": anything)."""
-
-    name: str
-    source: RootSpec
-    sources: tuple[str, ...]
-    written: str
-    destination: str
-    owner: str
-    from_context: bool
-    digest: str = ""
-
-    @property
-    def flags(self) -> str:
-        """As the history has them, with a space behind."""
-        return f"--chown={self.owner} " if self.owner else ""
-
-    @property
-    def is_add(self) -> bool:
-        return self.name == "ADD"
+from services.protocol.errors import InvalidParameter, WharfError
 
 
 @dataclass(frozen=True)
@@ -67,32 +41,63 @@ class Origins:
         return self.layers.image_root(await self.chain(origin))
 
 
-async def plan(step: Instruction, expand: Callable[[str], str], working_dir: str, origins: Origins) -> Copy:
-    """*step* with its words expanded. Raises :class:`BuildFailed` and ``InvalidParameter``."""
-    refuse_flags(step, "chmod", "link", "parents", "exclude", "keep-git-dir", "unpack")
-    *sources, written = (expand(word) for word in step.args)
+@dataclass(frozen=True)
+class Copy:
+    """A step with its words expanded. ``written`` is the destination as in the file, ``destination``
+    absolute; ``source`` the context or an image; ``documents`` the here-documents among ``sources``."""
+
+    name: str
+    source: RootSpec
+    sources: tuple[str, ...]
+    documents: Mapping[str, Heredoc]
+    written: str
+    destination: str
+    from_context: bool
+    options: Options
+
+    @property
+    def flags(self) -> str:
+        """As the history has them, with a space behind."""
+        return self.options.words
+
+    @property
+    def is_add(self) -> bool:
+        return self.name == "ADD"
+
+
+async def plan(
+    step: Instruction, expand: Expand, expand_raw: Expand, working_dir: str, origins: Origins
+) -> Copy:
+    """*step* with its words expanded; *expand_raw* leaves quotes alone (here-documents).
+
+    Raises :class:`BuildFailed` and ``InvalidParameter``.
+    """
+    documents = {one.name: one for one in step.node.heredocs}
+    *words, last = step.args
+    found: dict[str, Heredoc] = {}
+    sources: list[str] = []
+    for word in words:
+        begun = of_word(word) if documents and not step.is_json else None
+        if begun is None:
+            sources.append(expand(word))
+            continue
+        document = documents[begun.name]
+        content = expand_raw(document.data) if document.expand else document.data
+        found[word] = replace(document, content=content, chomp=False)
+        sources.append(word)
+    written = expand(last)
+    options = read_options(step, expand, [source for source in sources if source not in found])
     origin = expand(step.flag("from"))
-    digest = expand(step.flag("checksum"))
-    if digest and (len(sources) != 1 or not sources[0].startswith(_URLS)):
-        raise BuildFailed("checksum can only be given for one source that is a URL")
     return Copy(
         name=step.name.upper(),
         source=await origins.root(origin),
         sources=tuple(sources),
+        documents=found,
         written=written,
         destination=absolute(working_dir, written),
-        owner=expand(step.flag("chown")),
         from_context=not origin,
-        digest=digest,
+        options=options,
     )
-
-
-@dataclass(frozen=True)
-class Located:
-    """A source and the root that its path is in."""
-
-    root: RootSpec
-    found: Found
 
 
 @contextlib.asynccontextmanager
@@ -102,19 +107,10 @@ async def located(helpers: Helpers, tmp: Path, copy: Copy) -> AsyncIterator[list
     Raises :class:`BuildFailed` ("COPY failed: ...").
     """
     async with contextlib.AsyncExitStack() as stack:
+        fetch = Fetch(helpers, tmp, stack, copy.options, to_directory=copy.destination.endswith("/"))
         try:
-            found: list[Located] = []
-            for source in copy.sources:
-                if source.startswith(_URLS) and not copy.is_add:
-                    raise InvalidParameter("source can't be a URL for COPY")
-                if source.startswith(_URLS):
-                    place = await stack.enter_async_context(context.scratch(tmp))
-                    found.append(await _download(helpers, place, source, copy))
-                elif copy.is_add and source.startswith(_GIT):
-                    raise Unimplemented(f"ADD of a git repository is not implemented: {source}")
-                else:
-                    found += await _find(helpers, copy, source)
-            if not found:
+            found = [one for source in copy.sources for one in await _locate(fetch, copy, source)]
+            if not found and not copy.options.excludes:
                 raise InvalidParameter("no source files were specified")
         except BuildFailed:
             raise
@@ -128,30 +124,22 @@ async def located(helpers: Helpers, tmp: Path, copy: Copy) -> AsyncIterator[list
         yield found
 
 
-async def _find(helpers: Helpers, copy: Copy, source: str) -> list[Located]:
-    arguments = BuildFind(source=copy.source, sources=[source], unpack=copy.is_add, context=copy.from_context)
+async def _locate(fetch: Fetch, copy: Copy, source: str) -> list[Located]:
+    if source in copy.documents:
+        return [await fetch.document(copy.documents[source])]
+    if copy.is_add and is_git(source):
+        return await fetch.repository(source)
+    if source.startswith(URLS):
+        if not copy.is_add:
+            raise InvalidParameter("source can't be a URL for COPY")
+        return [await fetch.download(source)]
+    unpack = copy.is_add and copy.options.unpack is not False
     try:
-        found = await ask(helpers, document("docker-buildfind", arguments), list[Found])
+        return await fetch.find(copy.source, source, unpack=unpack, context=copy.from_context)
     except InvalidParameter as error:
         if str(error) == "no source files were specified":
             return []  # a pattern may match nothing as long as another source is there
         raise
-    return [Located(copy.source, one) for one in found]
-
-
-async def _download(helpers: Helpers, place: Path, url: str, copy: Copy) -> Located:
-    arguments = document("docker-download", Download(url, str(place)))
-    downloaded = await ask(helpers, arguments, Downloaded)
-    if not downloaded.name and copy.destination.endswith("/"):
-        raise InvalidParameter(f"cannot determine filename for source {url}")
-    root = RootSpec(directory=str(place))
-    name = posixpath.basename(downloaded.path)
-    # Downloads are never unpacked.
-    arguments = document("docker-buildfind", BuildFind(source=root, sources=[name], literal=True))
-    (found,) = await ask(helpers, arguments, list[Found])
-    if copy.digest and copy.digest != downloaded.digest:
-        raise InvalidParameter(f"digest mismatch {downloaded.digest}: {copy.digest}")
-    return Located(root, found)
 
 
 def checksum(sources: list[Located]) -> str:
@@ -191,7 +179,10 @@ async def copy_into(
                 found=one.found,
                 target=layers.root(layer_id),
                 destination=copy.destination,
-                owner=copy.owner,
+                owner=copy.options.owner,
+                mode=copy.options.mode,
+                excludes=list(copy.options.excludes),
+                anew=copy.options.link,
                 upper=layers.upper(layer_id),
                 way=_way(copy, sources, one, last=last),
             )

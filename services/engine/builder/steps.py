@@ -87,7 +87,7 @@ async def execute(tools: Tools, state: StageState, step: Instruction) -> None:
         await _nothing_done(tools, state, before, words)
 
 
-def _expander(tools: Tools, state: StageState) -> Callable[[str], str]:
+def _expander(tools: Tools, state: StageState) -> functools.partial[str]:
     variables = {**tools.arguments.visible(), **state.environment()}
     return functools.partial(expand, env=variables, escape=tools.escape)
 
@@ -273,7 +273,9 @@ async def _run_container(
 
 async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
     where = copying.Origins(tools.context, tools.layers, functools.partial(_chain, tools))
-    copy_ = await copying.plan(step, _expander(tools, state), state.config.working_dir, where)
+    expander = _expander(tools, state)
+    raw = functools.partial(expander, quotes=False, escape="\\")
+    copy_ = await copying.plan(step, expander, raw, state.config.working_dir, where)
     async with copying.located(tools.helpers, tools.tmp, copy_) as sources:
         words = f"{copy_.name} {copy_.flags}{copying.checksum(sources)} in {copy_.written} "
         command = [*state.shell(), f"#(nop) {words}"]

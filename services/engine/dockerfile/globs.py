@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 
+from services.protocol.errors import InvalidParameter
+
 
 def _regex(pattern: str, *, greedy: bool) -> str:
-    """``*`` and ``?`` are all that is special; a backslash takes that away."""
+    """``*`` and ``?`` are all that is special; a backslash takes that away. Raises ``InvalidParameter``."""
     out, at, many = "", 0, ".*" if greedy else ".*?"
     while at < len(pattern):
         char = pattern[at]
-        if char == "\\" and at + 1 < len(pattern):
+        if char == "\\":
             at += 1
-            out += re.escape(pattern[at])
+            after = pattern[at : at + 1]
+            if after not in ("*", "?", "\\", "/", "}"):
+                raise InvalidParameter(
+                    f"invalid pattern ({pattern}) in substitution: invalid escape '\\{after}'"
+                )
+            out += re.escape(after)
         else:
             out += {"*": many, "?": "."}.get(char) or re.escape(char)
         at += 1

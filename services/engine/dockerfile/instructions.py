@@ -23,7 +23,7 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     "from": ("platform",),
     "run": ("mount", "network", "security"),
     "copy": ("from", "chown", "chmod", "link", "parents", "exclude"),
-    "add": ("chown", "chmod", "link", "keep-git-dir", "checksum", "unpack", "exclude"),
+    "add": ("chown", "chmod", "link", "parents", "keep-git-dir", "checksum", "unpack", "exclude"),
     "healthcheck": ("interval", "timeout", "start-period", "start-interval", "retries"),
 }
 #: Values of ``RUN --network``.

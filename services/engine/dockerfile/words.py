@@ -8,47 +8,65 @@ from services.engine.dockerfile.globs import replace, strip_prefix, strip_suffix
 from services.protocol.errors import InvalidParameter
 
 _SPECIAL = "@*#?-$!0"
+_NO_BRACE = "syntax error: missing '}'"
+
+
+class _End(InvalidParameter):
+    """The text ended where more was needed."""
 
 
 class _Lexer:
-    def __init__(self, text: str, env: Mapping[str, str], escape: str) -> None:
+    """With *raw* escapes stay what they are; without *quotes* these mean nothing."""
+
+    def __init__(self, text: str, env: Mapping[str, str], escape: str, *, quotes: bool) -> None:
         self._text = text
         self._at = 0
         self._env = env
         self._escape = escape
+        self._quotes = quotes
+        self._raw = False
 
-    def run(self, stop: str = "") -> str:
+    def run(self, stop: str = "", *, raw: bool = False) -> str:
         """Expand up to the character *stop* (consumed) or the end."""
+        before, self._raw = self._raw, raw
         result = ""
         while self._at < len(self._text):
-            char = self._text[self._at]
-            if stop and char == stop:
+            if stop and self._text[self._at] == stop:
                 self._at += 1
+                self._raw = before
                 return result
-            result += self._part(char)
+            result += self._part()
         if stop:
-            raise InvalidParameter(f"unexpected end of statement while looking for matching {stop}")
+            raise _End(f"unexpected end of statement while looking for matching {stop}")
         return result
 
-    def _part(self, char: str) -> str:
-        if char == "'":
+    def _next(self) -> str:
+        """The character at hand, behind which it goes on; "" at the end."""
+        char = self._text[self._at : self._at + 1]
+        self._at += 1
+        return char
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _part(self) -> str:
+        char = self._peek()
+        if self._quotes and char == "'":
             return self._single()
-        if char == '"':
+        if self._quotes and char == '"':
             return self._double()
         if char == "$":
             return self._dollar()
         self._at += 1
         if char == self._escape:
-            if self._at == len(self._text):
-                return ""
-            char = self._text[self._at]
-            self._at += 1
+            return (char if self._raw else "") + self._next()
         return char
 
     def _single(self) -> str:
         end = self._text.find("'", self._at + 1)
         if end < 0:
-            raise InvalidParameter("unexpected end of statement while looking for matching single-quote")
+            self._at = len(self._text)
+            raise _End("unexpected end of statement while looking for matching single-quote")
         result = self._text[self._at + 1 : end]
         self._at = end + 1
         return result
@@ -56,28 +74,25 @@ class _Lexer:
     def _double(self) -> str:
         self._at += 1
         result = ""
-        while self._at < len(self._text):
-            char = self._text[self._at]
-            if char == '"':
-                self._at += 1
-                return result
+        while char := self._peek():
             if char == "$":
                 result += self._dollar()
                 continue
             self._at += 1
-            if char == self._escape and self._at < len(self._text):
-                after = self._text[self._at]
+            if char == '"':
+                return result
+            if char == self._escape:
+                after = self._peek()
                 if after in ('"', "$", self._escape):
-                    char = after
-                else:
-                    char += after
-                self._at += 1
+                    char = (char if self._raw else "") + self._next()
+                elif not after:
+                    break
             result += char
-        raise InvalidParameter("unexpected end of statement while looking for matching double-quote")
+        raise _End("unexpected end of statement while looking for matching double-quote")
 
     def _dollar(self) -> str:
         self._at += 1
-        if self._text[self._at : self._at + 1] == "{":
+        if self._peek() == "{":
             self._at += 1
             return self._braces()
         name = self._name()
@@ -85,81 +100,72 @@ class _Lexer:
 
     def _name(self) -> str:
         start = self._at
-        if self._text[start : start + 1] in tuple(_SPECIAL) or self._text[start : start + 1].isdigit():
+        if self._peek().isdigit():
+            while self._peek().isdigit():
+                self._at += 1
+        elif self._peek() and self._peek() in _SPECIAL:
             self._at += 1
-            return self._text[start : self._at]
-        while self._at < len(self._text) and (self._text[self._at].isalnum() or self._text[self._at] == "_"):
-            self._at += 1
+        else:
+            while self._peek().isalnum() or self._peek() == "_":
+                self._at += 1
         return self._text[start : self._at]
 
     def _braces(self) -> str:
+        if not self._peek():
+            raise _End(_NO_BRACE)
+        if self._peek() in "{}:":
+            raise InvalidParameter("syntax error: bad substitution")
         name = self._name()
-        if self._at == len(self._text):
-            raise InvalidParameter("unexpected end of statement while looking for matching }")
-        if not name:
-            raise InvalidParameter(
-                "bad substitution" if self._text[self._at] == "}" else "syntax error: bad substitution"
-            )
-        char = self._text[self._at]
-        self._at += 1
+        operator = self._next()
         value = self._env.get(name)
-        if char == "}":
+        if operator == "}":
             return value or ""
-        colon = char == ":"
+        colon = operator == ":"
         if colon:
-            char = self._text[self._at : self._at + 1]
-            self._at += 1
-        unset = value is None or (colon and not value)
-        if char in ("-", "+", "?"):
-            word = self.run("}")
-            return _choose(char, name, value or "", word, unset=unset)
-        if char in ("#", "%", "/") and not colon:
-            return self._trimmed(char, value or "")
-        raise InvalidParameter(f"unsupported modifier ({char}) in substitution")
+            operator = self._next()
+        if not operator:
+            raise _End(_NO_BRACE)
+        if operator == "/" and not colon:
+            return self._replaced(value or "")
+        word = self._word("}", _NO_BRACE, raw=operator in "#%")
+        if operator in "-+?":
+            return _choose(operator, name, value, word, null_is_unset=colon)
+        if operator in "#%":
+            longest = word.startswith(operator)
+            strip = strip_prefix if operator == "#" else strip_suffix
+            return strip(value or "", word[longest:], longest=longest)
+        raise InvalidParameter(f"unsupported modifier ({':' if colon else ''}{operator}) in substitution")
 
-    def _trimmed(self, operator: str, value: str) -> str:
-        """``${x#p}``, ``${x##p}``, ``${x%p}``, ``${x%%p}``, ``${x/p/r}``, ``${x//p/r}``, glob patterns."""
-        longest = self._text.startswith(operator, self._at)
-        self._at += longest
-        if operator == "/":
-            pattern = self._raw("/")
-            return replace(value, pattern, self.run("}"), everywhere=longest)
-        strip = strip_prefix if operator == "#" else strip_suffix
-        return strip(value, self._raw("}"), longest=longest)
+    def _replaced(self, value: str) -> str:
+        """``${x/pattern/replacement}``, with two slashes everywhere."""
+        everywhere = self._peek() == "/"
+        self._at += everywhere
+        pattern = self._word("/", "syntax error: missing '/' in ${}", raw=True)
+        return replace(value, pattern, self._word("}", _NO_BRACE, raw=True), everywhere=everywhere)
 
-    def _raw(self, stop: str) -> str:
-        """Up to *stop* (consumed), variables expanded, escapes kept as backslashes for the pattern."""
-        result = ""
-        while self._at < len(self._text):
-            char = self._text[self._at]
-            if char == stop:
-                self._at += 1
-                return result
-            if char == "$":
-                result += self._dollar()
-            elif char == self._escape and self._at + 1 < len(self._text):
-                result += "\\" + self._text[self._at + 1]
-                self._at += 2
-            else:
-                result += char
-                self._at += 1
-        raise InvalidParameter(f"unexpected end of statement while looking for matching {stop}")
+    def _word(self, stop: str, missing: str, *, raw: bool) -> str:
+        try:
+            return self.run(stop, raw=raw)
+        except _End:
+            raise _End(missing) from None
 
 
-def _choose(operator: str, name: str, value: str, word: str, *, unset: bool) -> str:
+def _choose(operator: str, name: str, value: str | None, word: str, *, null_is_unset: bool) -> str:
+    unset = value is None or (null_is_unset and not value)
     if operator == "-":
-        return word if unset else value
+        return word if unset else value or ""
     if operator == "+":
         return "" if unset else word
     if unset:
-        raise InvalidParameter(f"{name}: {word or 'parameter is not set'}")
-    return value
+        why = "unset" if value is None else "empty"
+        raise InvalidParameter(f"{name}: {word or f'is not allowed to be {why}'}")
+    return value or ""
 
 
-def expand(word: str, env: Mapping[str, str], escape: str = "\\") -> str:
+def expand(word: str, env: Mapping[str, str], escape: str = "\\", *, quotes: bool = True) -> str:
     """*word* expanded to one word. Raises ``InvalidParameter`` ("failed to process ...")."""
     try:
-        return _Lexer(word, env, escape).run()
+        return _Lexer(word, env, escape, quotes=quotes).run()
     except InvalidParameter as error:
         raise InvalidParameter(f'failed to process "{_quoted(word)}": {error}') from None
 

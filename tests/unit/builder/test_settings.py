@@ -92,12 +92,12 @@ def test_arguments_are_seen_where_they_are_declared() -> None:
     arguments = Arguments({"given": "g", "http_proxy": "p", "unknown": "u", "empty": None})
     arguments.declare_meta("meta", "m")
     assert arguments.for_from() == {"meta": "m"}
-    arguments.begin_stage()
+    arguments = arguments.of_stage()
     assert arguments.visible() == {"http_proxy": "p"}
     for name, default in (("given", "d"), ("meta", None), ("own", "o"), ("empty", None)):
         arguments.declare(name, default)
     assert arguments.visible() == {"given": "g", "meta": "m", "own": "o", "http_proxy": "p"}
-    arguments.begin_stage()
+    arguments = arguments.of_stage()
     assert "given" not in arguments.visible()
     assert arguments.unused() == ["unknown"]
 
