@@ -59,6 +59,8 @@ class Extractor:
     content: Callable[[int, int, str], None] | None = None
     #: (user, group) as the archive names them.
     owner_names: set[tuple[str, str]] = field(default_factory=set)
+    #: Whether the archive has an entry for the directory it is extracted into.
+    root: bool = False
     _directory_times: list[tuple[str, int, int]] = field(default_factory=list)
     #: Paths made by this archive, which an opaque mark of the same archive does not delete -> bytes.
     _made: dict[str, int] = field(default_factory=dict)
@@ -148,6 +150,8 @@ class Extractor:
     def _entry(self, info: tarfile.TarInfo, reader: Data | None, path: str, directory: str) -> None:
         if path != directory:
             self._make_room(info, path)
+        else:
+            self.root = True
         self._made[path] = len(os.fsencode(info.linkname)) if info.issym() else info.size
         mode = info.mode & 0o7777
         if info.isdir():

@@ -14,28 +14,36 @@ import msgspec
 from reexec.archive import syscalls
 from reexec.archive.extract import Extractor, Options, Whiteouts, tree_size
 from reexec.archive.split import SplitWriter
-from reexec.archive.streams import BLOCK, DigestingSource, FdSource, decompressed
+from reexec.archive.streams import BLOCK, DigestingSource, FdSource, Source, decompressed
 from reexec.call import Call
 from reexec.registry import register
 from services.protocol.errors import InvalidParameter
 
 
 class ApplyLayer(msgspec.Struct, frozen=True):
-    """``directory`` exists. ``diff_id`` (uncompressed) and ``digest`` (as stored) are checked unless ""."""
+    """``directory`` exists. ``diff_id`` (uncompressed) and ``digest`` (as stored) are checked unless "".
+
+    Without ``sync`` the file system is synced by who asks, for several layers at once.
+    """
 
     directory: str
     whiteouts: Whiteouts = Whiteouts.OVERLAY
     diff_id: str = ""
     digest: str = ""
     split: str = ""
+    sync: bool = True
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """``size`` is the extracted files' bytes; ``archive_size`` those of the uncompressed archive."""
+    """``size`` is the extracted files' bytes; ``archive_size`` those of the uncompressed archive.
+
+    ``root`` is whether the archive says how the tree's root directory is.
+    """
 
     diff_id: str
     size: int
     archive_size: int
+    root: bool = True
 
 
 @register("docker-applylayer")
@@ -44,7 +52,8 @@ def main(call: Call) -> bytes:
 
 
 def apply(args: ApplyLayer, fd: int) -> Applied:
-    stored = DigestingSource(FdSource(fd))
+    # What was digested when it came is not digested again.
+    stored: Source = DigestingSource(FdSource(fd)) if args.digest else FdSource(fd)
     with contextlib.ExitStack() as stack:
         # Before the root changes: behind it neither the libraries nor the split's place can be reached.
         layer = DigestingSource(decompressed(stored))
@@ -54,21 +63,25 @@ def apply(args: ApplyLayer, fd: int) -> Applied:
         os.chroot(args.directory)
         os.chdir("/")
         os.umask(0)
-        size = _extract(args, layer, splitter)
+        extractor = _extract(args, layer, splitter)
+        # A tree that holds the layers below as well says nothing about this one.
+        size = extractor.size if args.whiteouts is Whiteouts.REMOVE else tree_size("/")
         layer.drain()
-        stored.drain()
-        if args.digest and stored.digest != args.digest:
+        while stored.read(BLOCK):
+            pass  # the sender must not see its pipe closed early
+        if isinstance(stored, DigestingSource) and stored.digest != args.digest:
             raise InvalidParameter(f'blob digest mismatch: expected "{args.digest}", got "{stored.digest}"')
         if args.diff_id and layer.digest != args.diff_id:
             raise InvalidParameter(f'expected "{args.diff_id}", got "{layer.digest}"')
         if splitter is not None:
             splitter.flush()
-        syscalls.syncfs(top)
-    return Applied(layer.digest, size, layer.size)
+        if args.sync:
+            syscalls.syncfs(top)
+    return Applied(layer.digest, size, layer.size, extractor.root)
 
 
-def _extract(args: ApplyLayer, layer: DigestingSource, splitter: SplitWriter | None) -> int:
-    """Extract into the current root; returns the bytes of the files."""
+def _extract(args: ApplyLayer, layer: DigestingSource, splitter: SplitWriter | None) -> Extractor:
+    """Extract into the current root."""
     options = Options(whiteouts=args.whiteouts)
     if splitter is None:
         extractor = Extractor(options)
@@ -79,5 +92,4 @@ def _extract(args: ApplyLayer, layer: DigestingSource, splitter: SplitWriter | N
         while splitter.read(BLOCK):
             pass
         splitter.close()
-    # A tree that holds the layers below as well says nothing about this one.
-    return extractor.size if args.whiteouts is Whiteouts.REMOVE else tree_size("/")
+    return extractor

@@ -1,149 +1,140 @@
-"""Blobs of layers into files: a few at once over all pulls, each repeated where its download was cut off."""
+"""Blobs of layers into files: a few at once over all pulls, each repeated where its download was cut off.
+
+Pulls that want the same blob have it downloaded once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+import secrets
+import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from reexec.distribution.model import Target
 from reexec.helpers.pull import Pulled
-from services.engine.images.progress import Progress, short
-from services.engine.registry import RegistryClient
+from services.engine.images.progress import Steps, short
+from services.engine.images.transferring import Context, Slots, looking
 from services.engine.registry.manifests import Descriptor
-from services.engine.scopes import Background
-from services.protocol.errors import InvalidParameter, SystemError_, Unavailable
-from services.protocol.settings import Settings
+from services.engine.scopes import Background, shielded
+from services.protocol.errors import InvalidParameter, SystemError_
 
-#: Seconds between two looks at the size of a file.
-_LOOK = 0.1
-#: Seconds that are waited after the first failure; after the second twice that, and so on.
-RETRY_DELAY = 5
+_PREFIX = "pull-"
 
 
-@dataclass(frozen=True)
-class LayerDownload:
-    path: Path
-    size: int
+class Download:
+    """A blob, for as long as somebody needs it; a ``services.engine.layers.making.Source``."""
 
+    #: It is verified while it is downloaded.
+    digest = ""
 
-class Slots:
-    """At most so many at once; the limit may change meanwhile."""
-
-    def __init__(self, limit: Callable[[], int]) -> None:
-        self._limit = limit
-        self._used = 0
-        self._freed = asyncio.Condition()
+    def __init__(self, downloads: Downloads, layer: Descriptor, path: Path, background: Background) -> None:
+        self.layer = layer
+        self.path = path
+        self.steps = Steps(short(layer.digest))
+        self.users = 0
+        self.task: asyncio.Task[Pulled]
+        self._downloads = downloads
+        self._background = background
 
     @property
-    def full(self) -> bool:
-        return self._used >= max(1, self._limit())
+    def failed(self) -> bool:
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes, once it is ready."""
+        return self.task.result().size
+
+    async def ready(self) -> None:
+        await asyncio.shield(self.task)
 
     @contextlib.asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        async with self._freed:
-            await self._freed.wait_for(lambda: not self.full)
-            self._used += 1
+    async def opened(self) -> AsyncIterator[int]:
+        """How far its reader is, is told: it is the offset that it shares with us."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            yield
+            async with looking(self._background, lambda: self._count(fd)):
+                yield fd
         finally:
-            self._used -= 1
-            async with self._freed:
-                self._freed.notify()
+            os.close(fd)
+
+    def _count(self, fd: int) -> None:
+        self.steps.count("Extracting", os.lseek(fd, 0, os.SEEK_CUR), self.size)
+
+    async def leave(self) -> None:
+        """The last to do so ends it and removes the file."""
+        await shielded(self._downloads.leave(self))
 
 
 class Downloads:
-    def __init__(
-        self, registry: RegistryClient, background: Background, settings: Callable[[], Settings]
-    ) -> None:
-        self._registry = registry
-        self._background = background
-        self._settings = settings
-        self._slots = Slots(lambda: settings().max_concurrent_downloads)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._slots = Slots(lambda: context.settings().max_concurrent_downloads)
+        self._directory = context.data_root / "tmp"
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self._directory.glob(_PREFIX + "*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self._running: dict[str, Download] = {}
 
-    def start(
-        self, target: Target, layers: Sequence[Descriptor], directory: Path, progress: Progress
-    ) -> Batch:
-        """Begin the downloads of one image; a blob that is two of its layers comes once."""
-        tasks: dict[str, asyncio.Task[LayerDownload]] = {}
-        for layer in layers:
-            if layer.digest not in tasks:
-                path = directory / str(len(tasks))
-                work = self._download(target, layer, path, progress)
-                tasks[layer.digest] = self._background.spawn(work, name="download", awaited=True)
-        return Batch(tasks)
+    def join(self, target: Target, layer: Descriptor) -> Download:
+        """The blob of *layer* from *target*, unless somebody has begun to download it already."""
+        if (download := self._running.get(layer.digest)) is None:
+            path = self._directory / (_PREFIX + secrets.token_hex(8))
+            download = Download(self, layer, path, self._context.background)
+            work = self._download(target, download)
+            download.task = self._context.background.spawn(work, name="download", awaited=True)
+            self._running[layer.digest] = download
+        download.users += 1
+        return download
 
-    async def _download(
-        self, target: Target, layer: Descriptor, path: Path, progress: Progress
-    ) -> LayerDownload:
-        name = short(layer.digest)
+    async def leave(self, download: Download) -> None:
+        download.users -= 1
+        if download.users:
+            return
+        if self._running.get(download.layer.digest) is download:
+            del self._running[download.layer.digest]
+        download.task.cancel()
+        await asyncio.gather(download.task, return_exceptions=True)
+        await asyncio.to_thread(download.path.unlink, missing_ok=True)
+
+    async def _download(self, target: Target, download: Download) -> Pulled:
         if self._slots.full:
-            progress.state(name, "Waiting")
-        async with self._slots.one():
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                pulled = await self._attempts(target, layer, fd, progress)
-            finally:
-                os.close(fd)
-        progress.state(name, "Verifying Checksum")
-        progress.state(name, "Download complete")
-        return LayerDownload(path, pulled.size)
-
-    async def _attempts(self, target: Target, layer: Descriptor, fd: int, progress: Progress) -> Pulled:
-        failures = 0
-        while True:
-            try:
-                return await self._attempt(target, layer, fd, progress)
-            except InvalidParameter as error:
-                raise SystemError_(
-                    f"filesystem layer verification failed for digest {layer.digest}"
-                ) from error
-            except Unavailable as error:
-                failures += 1
-                if failures >= max(1, self._settings().max_download_attempts):
-                    raise SystemError_(str(error)) from error
-            for left in range(failures * RETRY_DELAY, 0, -1):
-                plural = "" if left == 1 else "s"
-                progress.state(short(layer.digest), f"Retrying in {left} second{plural}")
-                await asyncio.sleep(1)
-
-    async def _attempt(self, target: Target, layer: Descriptor, fd: int, progress: Progress) -> Pulled:
-        work = self._registry.blob(target, layer.digest, fd, size=layer.size)
-        task = self._background.spawn(work, name="blob", awaited=True)
-        seen = -1
+            download.steps.state("Waiting")
         try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=_LOOK)
-                size = os.fstat(fd).st_size
-                if size not in (seen, 0):
-                    progress.count(short(layer.digest), "Downloading", size, layer.size)
-                    seen = size
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        return task.result()
+            async with self._slots.one():
+                fd = os.open(download.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                try:
+                    pulled = await self._attempts(target, download, fd)
+                finally:
+                    os.close(fd)
+        except BaseException:
+            # Who comes later begins anew.
+            self._running.pop(download.layer.digest, None)
+            raise
+        download.steps.state("Verifying Checksum")
+        download.steps.state("Download complete")
+        return pulled
+
+    async def _attempts(self, target: Target, download: Download, fd: int) -> Pulled:
+        layer, seen = download.layer, 0
+
+        def look() -> None:
+            nonlocal seen
+            if (size := os.fstat(fd).st_size) != seen:
+                download.steps.count("Downloading", size, layer.size)
+                seen = size
+
+        async def attempt() -> Pulled:
+            blob = self._context.registry.blob(target, layer.digest, fd, size=layer.size)
+            return await self._context.watched(blob, look)
+
+        try:
+            return await self._context.repeated(attempt, download.steps.state)
+        except InvalidParameter as error:
+            raise SystemError_(f"filesystem layer verification failed for digest {layer.digest}") from error
 
 
-class Batch:
-    """The downloads of one image."""
-
-    def __init__(self, tasks: dict[str, asyncio.Task[LayerDownload]]) -> None:
-        self._tasks = tasks
-
-    async def get(self, digest: str) -> LayerDownload:
-        """The blob of one layer, once it is whole. The first download that fails ends the waiting."""
-        task = self._tasks[digest]
-        pending = {other for other in self._tasks.values() if not other.done()} | {task}
-        while not task.done():
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for other in done:
-                other.result()
-        return task.result()
-
-    async def close(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+__all__ = ["Download", "Downloads"]

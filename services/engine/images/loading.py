@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -22,20 +21,18 @@ import msgspec
 from reexec.helpers.download import Download, Downloaded
 from reexec.helpers.load import Loaded
 from services.engine.helpers import Helpers, ask, document
-from services.engine.images.archive import Archive, ArchivedImage, host_platform
+from services.engine.images.archive import Archive, ArchivedImage, LayerFile, host_platform
 from services.engine.images.changes import apply_changes
 from services.engine.images.notices import Notices
 from services.engine.images.references import parse_repository
+from services.engine.images.scratch import Scratch
 from services.engine.images.store import ImageStore
 from services.engine.images.timestamps import rfc3339
 from services.engine.images.views import image_config
-from services.engine.layers import LayerManager, chain_id
-from services.engine.scopes import shielded
+from services.engine.layers import LayerManager, Making, chain_ids
 from services.protocol.api.containers import Config
 from services.protocol.errors import InvalidParameter, Unimplemented, WharfError
 from services.protocol.verbs.images import ImportArgs
-
-_PREFIX = "load-"
 
 
 def line(**members: object) -> bytes:
@@ -47,6 +44,27 @@ def error_line(message: str) -> bytes:
     return line(errorDetail={"message": message}, error=message)
 
 
+class _File:
+    """A layer of an archive that has been taken apart; a ``services.engine.layers.making.Source``.
+
+    It is opened here: other loads may wait for what is made of it when its own has been cancelled.
+    """
+
+    def __init__(self, layer: LayerFile) -> None:
+        self.digest = layer.digest
+        self._fd = os.open(layer.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    async def ready(self) -> None:
+        """It was before."""
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[int]:
+        yield self._fd
+
+    async def leave(self) -> None:
+        os.close(self._fd)
+
+
 class Loader:
     def __init__(
         self, store: ImageStore, layers: LayerManager, helpers: Helpers, notices: Notices, data_root: Path
@@ -55,26 +73,21 @@ class Loader:
         self._layers = layers
         self._helpers = helpers
         self._notices = notices
-        self._tmp = data_root / "tmp"
-        self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._tmp.glob(_PREFIX + "*"):
-            shutil.rmtree(left, ignore_errors=True)
+        self._scratch = Scratch(data_root, "load-")
 
     async def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncIterator[bytes]:
         """Progress of a load. What fails is the stream's last document, as in dockerd."""
-        directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=self._tmp))
         try:
-            images = await self._take_apart(directory, fd, platform)
-            unnamed: list[str] = []
-            for image in images:
-                async for item in self._load_image(image, quiet, unnamed):
-                    yield item
-            if unnamed and not any(image.names for image in images):
-                yield line(stream="".join(f"Loaded image ID: {image_id}\n" for image_id in unnamed))
+            async with self._scratch.directory() as directory:
+                images = await self._take_apart(directory, fd, platform)
+                unnamed: list[str] = []
+                for image in images:
+                    async for item in self._load_image(image, quiet, unnamed):
+                        yield item
+                if unnamed and not any(image.names for image in images):
+                    yield line(stream="".join(f"Loaded image ID: {image_id}\n" for image_id in unnamed))
         except WharfError as error:
             yield error_line(str(error))
-        finally:
-            await shielded(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
 
     async def _take_apart(self, directory: Path, fd: int, platform: str) -> list[ArchivedImage]:
         index = os.open(directory / "index", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -90,21 +103,19 @@ class Loader:
         self, image: ArchivedImage, quiet: bool, unnamed: list[str]
     ) -> AsyncIterator[bytes]:
         async with AsyncExitStack() as held:
-            parent = ""
-            for number, (layer, diff_id) in enumerate(
-                zip(image.layers, image.config.rootfs.diff_ids, strict=True)
-            ):
-                size, short = layer.path.stat().st_size, diff_id.removeprefix("sha256:")[:12]
-                missing = chain_id(parent, diff_id) not in self._layers.chains
-                if missing and not quiet:
-                    detail = {"current": 0, "total": size}
-                    yield line(status="Loading layer", progressDetail=detail, id=short)
-                chain = await self._register(parent, layer.path, number, diff_id, layer.digest)
-                held.push_async_callback(self._layers.release, chain)
-                if missing and not quiet:
+            for number, (making, size) in enumerate(self._begin(image, held)):
+                short = making.diff_id.removeprefix("sha256:")[:12]
+                if not quiet:
+                    yield line(status="Loading layer", progressDetail={"current": 0, "total": size}, id=short)
+                try:
+                    await making.wait()
+                except InvalidParameter as error:
+                    if str(error).startswith('expected "'):
+                        raise InvalidParameter(f"invalid diffID for layer {number}: {error}") from error
+                    raise
+                if not quiet:
                     detail = {"current": size, "total": size}
                     yield line(status="Loading layer", progressDetail=detail, id=short)
-                parent = chain
             record = await self._store.add(image.blob)
             for name in image.names:
                 before = self._store.named(name)
@@ -117,17 +128,27 @@ class Loader:
             unnamed.append(record.id)
             self._notices.publish("load", record)
 
-    async def _register(self, parent: str, path: Path, number: int, diff_id: str, digest: str) -> str:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            layer = await self._layers.chains.register(parent, fd, diff_id=diff_id, digest=digest)
-        except InvalidParameter as error:
-            if str(error).startswith('expected "'):
-                raise InvalidParameter(f"invalid diffID for layer {number}: {error}") from error
-            raise
-        finally:
-            os.close(fd)
-        return layer.chain_id
+    def _begin(self, image: ArchivedImage, held: AsyncExitStack) -> list[tuple[Making[_File], int]]:
+        """All layers of *image* that are not there, being made, and their files' sizes in bytes.
+
+        *held* gives back what is taken here. Loads of the same files at the same time are one.
+        """
+        chains, maker = self._layers.chains, self._layers.maker
+        ids, have = chain_ids(image.config.rootfs.diff_ids), 0
+        while have < len(ids) and ids[have] in chains:
+            have += 1
+        base = ids[have - 1] if have else ""
+        chains.retain(base)
+        held.push_async_callback(self._layers.release, base)
+        below: Making[_File] | str = base
+        made: list[tuple[Making[_File], int]] = []
+        for layer, diff_id in zip(image.layers[have:], image.config.rootfs.diff_ids[have:], strict=True):
+            size = layer.path.stat().st_size
+            source = functools.partial(_File, layer)
+            below = maker.join(below, diff_id, f"load {layer.digest} {size}", source)
+            held.push_async_callback(maker.leave, below)
+            made.append((below, size))
+        return made
 
     @contextlib.asynccontextmanager
     async def fetched(self, url: str) -> AsyncIterator[int]:
@@ -136,8 +157,7 @@ class Loader:
             url = f"http://{url}"
         if not url.startswith(("http://", "https://")):
             raise InvalidParameter(f"unsupported protocol scheme: {url}")
-        directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=self._tmp))
-        try:
+        async with self._scratch.directory() as directory:
             arguments = document("docker-download", Download(url, str(directory), "archive"))
             downloaded = await ask(self._helpers, arguments, Downloaded)
             fd = os.open(downloaded.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -145,8 +165,6 @@ class Loader:
                 yield fd
             finally:
                 os.close(fd)
-        finally:
-            await shielded(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
 
     async def import_(self, fd: int, args: ImportArgs) -> AsyncIterator[bytes]:
         """An archive of files becomes an image of one layer. Raises before anything is sent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
 import msgspec
@@ -75,6 +75,34 @@ class Progress:
                 yield item
         finally:
             self._listeners.discard(queue)
+
+
+class Steps:
+    """The steps of one blob, told to every transfer that waits for it; who comes later hears the last."""
+
+    def __init__(self, identity: str) -> None:
+        self._identity = identity
+        self._listeners: list[Progress] = []
+        self._last: Callable[[Progress], None] | None = None
+
+    def join(self, progress: Progress) -> None:
+        self._listeners.append(progress)
+        if self._last is not None:
+            self._last(progress)
+
+    def leave(self, progress: Progress) -> None:
+        self._listeners.remove(progress)
+
+    def state(self, text: str) -> None:
+        self._tell(lambda progress: progress.state(self._identity, text))
+
+    def count(self, text: str, current: int, total: int) -> None:
+        self._tell(lambda progress: progress.count(self._identity, text, current, total))
+
+    def _tell(self, step: Callable[[Progress], None]) -> None:
+        self._last = step
+        for progress in set(self._listeners):
+            step(progress)
 
 
 class Transfer:

@@ -1,66 +1,37 @@
 """``docker pull``: manifest, configuration, layers, names. Pulls of the same image are one.
 
-Layers are downloaded side by side and registered from the lowest up as they come; what is registered
-is held until the image holds it, so a pull that ends early leaves nothing.
+Layers are downloaded, extracted and registered side by side (``layers/making.py``), also with those of other
+pulls; they are held until the image holds them, so a pull that ends early leaves nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from pathlib import Path
 
 from reexec.distribution.model import MAX_CONFIG, Credentials, Target
-from services.engine.events import Events
-from services.engine.images.downloads import Downloads, LayerDownload
-from services.engine.images.layerblobs import LayerBlob, LayerBlobs
+from services.engine.images.downloads import Download, Downloads
+from services.engine.images.layerblobs import LayerBlob
 from services.engine.images.model import ImageConfig, Record, parse_config
 from services.engine.images.progress import Progress, Transfer, short
 from services.engine.images.references import Reference
-from services.engine.images.store import ImageStore
-from services.engine.layers import LayerManager, chain_ids
-from services.engine.registry import RegistryClient, manifests, platforms
+from services.engine.images.transferring import Context
+from services.engine.layers import Making, chain_ids
+from services.engine.registry import manifests, platforms
 from services.engine.registry.client import Manifest, Refused, memory, translated
 from services.engine.registry.manifests import Descriptor, ImageManifest
 from services.engine.registry.platforms import Platform
-from services.engine.scopes import Background, shielded
 from services.protocol.errors import InvalidParameter, SystemError_, WharfError
-from services.protocol.settings import Settings
-
-_PREFIX = "pull-"
-#: Seconds between two looks at how far an extraction is.
-_LOOK = 0.1
 
 
 class Puller:
-    def __init__(
-        self,
-        store: ImageStore,
-        layers: LayerManager,
-        blobs: LayerBlobs,
-        events: Events,
-        registry: RegistryClient,
-        background: Background,
-        data_root: Path,
-        settings: Callable[[], Settings],
-    ) -> None:
-        self._store = store
-        self._layers = layers
-        self._blobs = blobs
-        self._events = events
-        self._registry = registry
-        self._background = background
-        self._downloads = Downloads(registry, background, settings)
-        self._tmp = data_root / "tmp"
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.downloads = Downloads(context)
         self._running: dict[object, Transfer] = {}
-        self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._tmp.glob(_PREFIX + "*"):
-            shutil.rmtree(left, ignore_errors=True)
 
     async def pull(
         self, reference: Reference, platform: Platform | None, credentials: Credentials
@@ -70,7 +41,7 @@ class Puller:
         if (transfer := self._running.get(key)) is None:
             progress = Progress()
             work = self._run(key, progress, reference, platform, credentials)
-            transfer = Transfer(progress, self._background.spawn(work, name="pull", awaited=True))
+            transfer = Transfer(progress, self.context.background.spawn(work, name="pull", awaited=True))
             self._running[key] = transfer
         async with aclosing(transfer.follow()) as lines:  # type: ignore[type-var]
             async for line in lines:
@@ -85,7 +56,7 @@ class Puller:
         credentials: Credentials,
     ) -> None:
         try:
-            target = await self._registry.target(reference, credentials)
+            target = await self.context.registry.target(reference, credentials)
             if reference.tag or reference.digest:
                 await _Pull(self, progress, reference, platform).run(target)
                 return
@@ -98,7 +69,7 @@ class Puller:
 
     async def _tags(self, target: Target, reference: Reference) -> tuple[list[str], Target]:
         try:
-            return await self._registry.tags(target)
+            return await self.context.registry.tags(target)
         except Refused as error:
             raise translated(error, reference) from error
 
@@ -109,10 +80,11 @@ class _Pull:
     def __init__(
         self, puller: Puller, progress: Progress, reference: Reference, platform: Platform | None
     ) -> None:
-        self._puller = puller
-        self._store = puller._store
-        self._layers = puller._layers
-        self._registry = puller._registry
+        self._context = puller.context
+        self._downloads = puller.downloads
+        self._store = puller.context.store
+        self._layers = puller.context.layers
+        self._registry = puller.context.registry
         self._progress = progress
         self._reference = reference.without_tag() if reference.digest else reference
         self._platform = platform
@@ -135,7 +107,7 @@ class _Pull:
         self._progress.say(f"Status: {what} for {name.familiar}")
         self._warn(record)
         attributes = {**record.labels, "name": name.familiar_name}
-        self._puller._events.publish("image", "pull", name.familiar, attributes)
+        self._context.events.publish("image", "pull", name.familiar, attributes)
 
     async def _name(self, record: Record, digest: str) -> bool:
         """Give the image its names; returns whether the one that was asked for is new to it."""
@@ -197,7 +169,8 @@ class _Pull:
         self, target: Target, document: ImageManifest, config: ImageConfig, held: AsyncExitStack
     ) -> None:
         """All layers registered, and released by *held*."""
-        chains = chain_ids(config.rootfs.diff_ids)
+        diff_ids = config.rootfs.diff_ids
+        chains = chain_ids(diff_ids)
         have = 0
         while have < len(chains) and chains[have] in self._layers.chains:
             have += 1
@@ -208,50 +181,51 @@ class _Pull:
             self._progress.state(short(layer.digest), "Already exists")
         for layer in document.layers[have:]:
             self._progress.state(short(layer.digest), "Pulling fs layer")
-        directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=self._puller._tmp))
-        held.push_async_callback(_remove, directory)
-        wanted = document.layers[have:]
-        downloads = self._puller._downloads.start(target, wanted, directory, self._progress)
-        held.push_async_callback(downloads.close)
-        for layer, diff_id in zip(wanted, config.rootfs.diff_ids[have:], strict=True):
-            parent = await self._register(parent, layer, diff_id, await downloads.get(layer.digest))
-            held.push_async_callback(self._layers.release, parent)
-
-    async def _register(self, parent: str, layer: Descriptor, diff_id: str, download: LayerDownload) -> str:
-        fd = os.open(download.path, os.O_RDONLY | os.O_CLOEXEC)
+        below: Making[Download] | str = parent
+        tasks: list[asyncio.Task[None]] = []
+        for layer, diff_id in zip(document.layers[have:], diff_ids[have:], strict=True):
+            below = self._layers.maker.join(below, diff_id, layer.digest, self._source(target, layer))
+            held.push_async_callback(self._layers.maker.leave, below)
+            work = self._registered(below, layer)
+            tasks.append(self._context.background.spawn(work, name="layer", awaited=True))
         try:
-            work = self._layers.chains.register(parent, fd, diff_id=diff_id)
-            task = self._puller._background.spawn(work, name="register", awaited=True)
-            try:
-                await self._watch(task, fd, layer)
-            finally:
+            await _all(tasks)
+        finally:
+            for task in tasks:
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-            registered = task.result()
-        except InvalidParameter as error:
-            if str(error).startswith('expected "'):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _source(self, target: Target, layer: Descriptor) -> Callable[[], Download]:
+        return lambda: self._downloads.join(target, layer)
+
+    async def _registered(self, making: Making[Download], layer: Descriptor) -> None:
+        download = making.source
+        download.steps.join(self._progress)
+        try:
+            await making.wait()
+        except WharfError as error:
+            if download.failed:
+                raise
+            if isinstance(error, InvalidParameter) and str(error).startswith('expected "'):
                 raise SystemError_("layers from manifest don't match image configuration") from error
             raise SystemError_(f"failed to register layer: {error}") from error
-        except WharfError as error:
-            raise SystemError_(f"failed to register layer: {error}") from error
         finally:
-            os.close(fd)
+            download.steps.leave(self._progress)
         self._progress.state(short(layer.digest), "Pull complete")
-        name = self._reference.name
-        await self._puller._blobs.add(LayerBlob(diff_id, layer.digest, download.size, layer.media_type, name))
-        return registered.chain_id
-
-    async def _watch(self, task: asyncio.Task[object], fd: int, layer: Descriptor) -> None:
-        """How far the helper has read is the offset that it shares with us."""
-        total = os.fstat(fd).st_size
-        while not task.done():
-            self._progress.count(short(layer.digest), "Extracting", os.lseek(fd, 0, os.SEEK_CUR), total)
-            await asyncio.wait({task}, timeout=_LOOK)
-        self._progress.count(short(layer.digest), "Extracting", total, total)
+        name, media_type = self._reference.name, layer.media_type
+        blob = LayerBlob(making.diff_id, layer.digest, download.size, media_type, name)
+        await self._context.blobs.add(blob)
 
 
-async def _remove(directory: Path) -> None:
-    await shielded(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
+async def _all(tasks: list[asyncio.Task[None]]) -> None:
+    """To the end of all of them, or raise what the lowest of those that failed first has failed with:
+    what is above it fails for its sake."""
+    pending = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task in done:
+                task.result()
 
 
 __all__ = ["Puller"]

@@ -10,65 +10,39 @@ import asyncio
 import functools
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reexec.distribution.model import IMAGE_CONFIG, IMAGE_LAYER, MANIFEST_V2, Credentials, Target
 from reexec.helpers.push import KnownBlob, Packed, PackLayer
-from services.engine.events import Events
 from services.engine.helpers import ask, document
-from services.engine.images.downloads import RETRY_DELAY, Slots
-from services.engine.images.layerblobs import LayerBlob, LayerBlobs
+from services.engine.images.layerblobs import LayerBlob
 from services.engine.images.progress import Progress, Transfer, short
 from services.engine.images.references import Reference
-from services.engine.images.store import ImageStore
-from services.engine.layers import Layer, LayerManager
-from services.engine.registry import RegistryClient
+from services.engine.images.scratch import Scratch
+from services.engine.images.transferring import Context, Slots
+from services.engine.layers import Layer
 from services.engine.registry.client import memory, narrowed
 from services.engine.registry.manifests import Descriptor, ImageManifest, encoded
-from services.engine.scopes import Background, shielded
 from services.protocol.errors import NotFound, SystemError_, Unavailable
-from services.protocol.settings import Settings
 
-_PREFIX = "push-"
-#: Seconds between two looks at how far an upload is.
-_LOOK = 0.1
+T = TypeVar("T")
 
 
 class Pusher:
-    def __init__(
-        self,
-        store: ImageStore,
-        layers: LayerManager,
-        blobs: LayerBlobs,
-        events: Events,
-        registry: RegistryClient,
-        background: Background,
-        data_root: Path,
-        settings: Callable[[], Settings],
-    ) -> None:
-        self.store = store
-        self.layers = layers
-        self.blobs = blobs
-        self.events = events
-        self.registry = registry
-        self.background = background
-        self.settings = settings
-        self.slots = Slots(lambda: settings().max_concurrent_uploads)
-        self.tmp = data_root / "tmp"
-        self.tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self.tmp.glob(_PREFIX + "*"):
-            shutil.rmtree(left, ignore_errors=True)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.slots = Slots(lambda: context.settings().max_concurrent_uploads)
+        self.scratch = Scratch(context.data_root, "push-")
 
     async def push(self, reference: Reference, credentials: Credentials) -> AsyncIterator[bytes]:
         """Progress; a name without a tag is all its tags. What fails, fails after the first line."""
         progress = Progress()
-        task = self.background.spawn(self._run(progress, reference, credentials), name="push", awaited=True)
+        work = self._run(progress, reference, credentials)
+        task = self.context.background.spawn(work, name="push", awaited=True)
         async with aclosing(Transfer(progress, task).follow()) as lines:  # type: ignore[type-var]
             async for line in lines:
                 yield line
@@ -77,7 +51,7 @@ class Pusher:
         try:
             progress.say(f"The push refers to repository [{reference.name}]")
             images = self._images(reference)
-            target = await self.registry.target(reference, credentials, push=True)
+            target = await self.context.registry.target(reference, credentials, push=True)
             for name, image_id in images:
                 await _Push(self, progress, name, target).run(image_id)
         finally:
@@ -85,12 +59,12 @@ class Pusher:
 
     def _images(self, reference: Reference) -> list[tuple[Reference, str]]:
         """What to push. Raises ``NotFound``."""
-        if reference.tag and (image_id := self.store.named(reference)) is not None:
+        if reference.tag and (image_id := self.context.store.named(reference)) is not None:
             return [(reference, image_id)]
         tags = [
             (name, record.id)
-            for record in self.store
-            for name in self.store.references(record.id)
+            for record in self.context.store
+            for name in self.context.store.references(record.id)
             if name.name == reference.name and not name.digest
         ]
         if not tags:
@@ -104,27 +78,29 @@ class _Push:
     """One image under one name."""
 
     def __init__(self, pusher: Pusher, progress: Progress, name: Reference, target: Target) -> None:
-        self._pusher = pusher
+        self._context = pusher.context
+        self._slots = pusher.slots
+        self._scratch = pusher.scratch
         self._progress = progress
         self._name = name
         self._target = target
 
     async def run(self, image_id: str) -> None:
-        pusher, name = self._pusher, self._name
-        record = pusher.store.by_id(image_id)
+        context, name = self._context, self._name
+        record = context.store.by_id(image_id)
         if record is None:
             raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}")
-        pusher.layers.chains.retain(record.chain_id)
+        context.layers.chains.retain(record.chain_id)
         try:
-            layers = pusher.layers.chains.lineage(record.chain_id)
+            layers = context.layers.chains.lineage(record.chain_id)
             for layer in layers:
                 self._progress.state(short(layer.diff_id), "Preparing")
             await self._let_in(layers)
             found = await self._layers(layers)
-            blob = pusher.store.blob(image_id)
+            blob = context.store.blob(image_id)
             with memory("config") as fd:
                 os.pwrite(fd, blob, 0)
-                await self._repeated("", lambda: self._upload("", image_id, fd, len(blob)))
+                await self._once(lambda: self._upload("", image_id, fd, len(blob)))
             config = Descriptor(IMAGE_CONFIG, image_id, len(blob))
             manifest = ImageManifest(
                 media_type=MANIFEST_V2,
@@ -132,15 +108,15 @@ class _Push:
                 layers=[found[layer.diff_id] for layer in reversed(layers)],
             )
             data = encoded(manifest)
-            await pusher.registry.push_manifest(self._target, name.tag, MANIFEST_V2, data)
+            await context.registry.push_manifest(self._target, name.tag, MANIFEST_V2, data)
             digest = _digest(data)
-            await pusher.store.tag(replace(name, tag="", digest=digest), image_id)
+            await context.store.tag(replace(name, tag="", digest=digest), image_id)
         finally:
-            await pusher.layers.release(record.chain_id)
+            await context.layers.release(record.chain_id)
         self._progress.say(f"{name.tag}: digest: {digest} size: {len(data)}")
         self._progress.aux({"Tag": name.tag, "Digest": digest, "Size": len(data)})
         attributes = {**record.labels, "name": name.familiar_name}
-        pusher.events.publish("image", "push", name.familiar, attributes)
+        context.events.publish("image", "push", name.familiar, attributes)
 
     async def _let_in(self, layers: list[Layer]) -> None:
         """Once for all helpers, for the repositories that can be mounted from as well."""
@@ -154,13 +130,13 @@ class _Push:
                 push=True,
                 sources=sources,
             )
-        probed = await self._repeated("", lambda: self._pusher.registry.probe(self._target, []))
+        probed = await self._repeated("", lambda: self._context.registry.probe(self._target, []))
         self._target = narrowed(self._target, probed.session)
 
     def _known(self, diff_id: str) -> list[KnownBlob]:
         """Blobs of this registry, those of the repository itself first."""
         found: list[KnownBlob] = []
-        for blob in self._pusher.blobs.of(diff_id):
+        for blob in self._context.blobs.of(diff_id):
             domain, _, path = blob.repository.partition("/")
             if domain == self._name.domain and "zstd" not in blob.media_type:
                 found.append(KnownBlob(blob.digest, "" if path == self._name.path else path))
@@ -169,35 +145,33 @@ class _Push:
     async def _layers(self, layers: list[Layer]) -> dict[str, Descriptor]:
         """Descriptors by diff id; the first that fails ends the others."""
         chains = {layer.diff_id: layer.chain_id for layer in layers}
-        pusher = self._pusher
-        directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=pusher.tmp))
-        tasks = {
-            diff_id: pusher.background.spawn(
-                self._layer(diff_id, chain, directory / str(number)), name="layer", awaited=True
-            )
-            for number, (diff_id, chain) in enumerate(chains.items())
-        }
-        try:
-            await asyncio.gather(*tasks.values())
-            return {diff_id: task.result() for diff_id, task in tasks.items()}
-        finally:
-            for task in tasks.values():
-                task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
-            await shielded(asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True))
+        async with self._scratch.directory() as directory:
+            tasks = {
+                diff_id: self._context.background.spawn(
+                    self._layer(diff_id, chain, directory / str(number)), name="layer", awaited=True
+                )
+                for number, (diff_id, chain) in enumerate(chains.items())
+            }
+            try:
+                await asyncio.gather(*tasks.values())
+                return {diff_id: task.result() for diff_id, task in tasks.items()}
+            finally:
+                for task in tasks.values():
+                    task.cancel()
+                await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     async def _layer(self, diff_id: str, chain: str, path: Path) -> Descriptor:
-        name, pusher = short(diff_id), self._pusher
-        if pusher.slots.full:
+        name = short(diff_id)
+        if self._slots.full:
             self._progress.state(name, "Waiting")
-        async with pusher.slots.one():
+        async with self._slots.one():
             if (known := self._known(diff_id)) and (found := await self._there(diff_id, known)) is not None:
                 return found
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                saved, _ = pusher.layers.chains.saved(chain)
+                saved, _ = self._context.layers.chains.saved(chain)
                 arguments = document("docker-push-pack", PackLayer(saved))
-                packed = await ask(pusher.registry.helpers, arguments, Packed, {"out": fd})
+                packed = await ask(self._context.registry.helpers, arguments, Packed, {"out": fd})
                 upload = functools.partial(self._upload, name, packed.digest, fd, packed.size)
                 existed = await self._repeated(name, upload)
             finally:
@@ -210,51 +184,44 @@ class _Push:
     async def _there(self, diff_id: str, known: list[KnownBlob]) -> Descriptor | None:
         """The layer as the registry has it already."""
         probed = await self._repeated(
-            short(diff_id), lambda: self._pusher.registry.probe(self._target, known)
+            short(diff_id), lambda: self._context.registry.probe(self._target, known)
         )
         if not probed.digest:
             return None
         text = f"Mounted from {probed.source}" if probed.source else "Layer already exists"
         self._progress.state(short(diff_id), text)
-        size = next(b.size for b in self._pusher.blobs.of(diff_id) if b.digest == probed.digest)
+        size = next(b.size for b in self._context.blobs.of(diff_id) if b.digest == probed.digest)
         await self._remember(diff_id, probed.digest, size)
         return Descriptor(IMAGE_LAYER, probed.digest, size)
 
     async def _remember(self, diff_id: str, digest: str, size: int) -> None:
-        await self._pusher.blobs.add(LayerBlob(diff_id, digest, size, IMAGE_LAYER, self._name.name))
+        await self._context.blobs.add(LayerBlob(diff_id, digest, size, IMAGE_LAYER, self._name.name))
 
     async def _upload(self, name: str, digest: str, fd: int, size: int) -> bool:
         """Returns whether it was there. *name* is the layer's in progress, "" for what is no layer."""
-        work = self._pusher.registry.push_blob(self._target, digest, fd, size)
-        task = self._pusher.background.spawn(work, name="upload", awaited=True)
         os.lseek(fd, 0, os.SEEK_SET)
         seen = 0
-        try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=_LOOK)
-                current = os.lseek(fd, 0, os.SEEK_CUR)
-                if name and current != seen:
-                    self._progress.count(name, "Pushing", current, size)
-                    seen = current
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        return task.result().existed
 
-    async def _repeated(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        failures = 0
-        while True:
-            try:
-                return await work()
-            except Unavailable as error:
-                failures += 1
-                # Nobody has answered yet: another attempt would only say the same later.
-                if not name or failures >= max(1, self._pusher.settings().max_download_attempts):
-                    raise SystemError_(str(error)) from error
-            for left in range(failures * RETRY_DELAY, 0, -1):
-                plural = "" if left == 1 else "s"
-                self._progress.state(name, f"Retrying in {left} second{plural}")
-                await asyncio.sleep(1)
+        def look() -> None:
+            nonlocal seen
+            current = os.lseek(fd, 0, os.SEEK_CUR)
+            if name and current != seen:
+                self._progress.count(name, "Pushing", current, size)
+                seen = current
+
+        work = self._context.registry.push_blob(self._target, digest, fd, size)
+        return (await self._context.watched(work, look)).existed
+
+    async def _repeated(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await self._context.repeated(work, lambda text: self._progress.state(name, text))
+
+    @staticmethod
+    async def _once(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """For what comes first or last: another attempt would only say the same later."""
+        try:
+            return await work()
+        except Unavailable as error:
+            raise SystemError_(str(error)) from error
 
 
 def _digest(data: bytes) -> str:

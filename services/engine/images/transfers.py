@@ -10,6 +10,7 @@ from services.engine.images.layerblobs import LayerBlobs
 from services.engine.images.pulling import Puller
 from services.engine.images.pushing import Pusher
 from services.engine.images.store import ImageStore
+from services.engine.images.transferring import Context
 from services.engine.layers import LayerManager
 from services.engine.registry import RegistryClient
 from services.engine.scopes import Background
@@ -30,8 +31,9 @@ class Transfers:
     ) -> None:
         self._background = Background("transfers")
         blobs = LayerBlobs(store, layers)
-        self.pusher = Pusher(images, layers, blobs, events, registry, self._background, data_root, settings)
-        self.puller = Puller(images, layers, blobs, events, registry, self._background, data_root, settings)
+        context = Context(images, layers, blobs, events, registry, self._background, data_root, settings)
+        self.pusher = Pusher(context)
+        self.puller = Puller(context)
 
     async def close(self) -> None:
         await self._background.close()

@@ -6,10 +6,11 @@ at work with it (a load). They are counted in memory and recounted at start-up, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from reexec.archive import split
@@ -30,12 +31,13 @@ log = logging.getLogger(__name__)
 class Chains:
     def __init__(self, store: Store, driver: GraphDriver, helpers: Helpers, data_root: Path) -> None:
         #: What is left of the archives beside their files, by cache id.
-        self._splits = data_root / "image" / driver.name / "layerdb"
-        self._splits.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.splits = data_root / "image" / driver.name / "layerdb"
+        self.splits.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store = store
         self._driver = driver
         self._helpers = helpers
-        self._locks = KeyedLocks()
+        #: By chain id, for who registers a chain.
+        self.locks = KeyedLocks()
         self._users: Counter[str] = Counter()
         self._layers: dict[str, Layer] = {}
         #: Layer directories being filled.
@@ -106,8 +108,8 @@ class Chains:
             if chain in self._layers and not self._users[chain]:
                 self._users[chain] += 1
                 await self.release(chain)
-        known = {self._split(cache_id).name for cache_id in self.directories()}
-        for path in self._splits.iterdir():
+        known = {self.split(cache_id).name for cache_id in self.directories()}
+        for path in self.splits.iterdir():
             if path.name not in known:
                 path.unlink(missing_ok=True)
 
@@ -117,10 +119,11 @@ class Chains:
 
     def _abandon_now(self, cache_id: str) -> None:
         self._driver.discard(cache_id)
-        self._split(cache_id).unlink(missing_ok=True)
+        self.split(cache_id).unlink(missing_ok=True)
 
-    def _split(self, cache_id: str) -> Path:
-        return self._splits / f"{cache_id}.split"
+    def split(self, cache_id: str) -> Path:
+        """Where the split of a layer is."""
+        return self.splits / f"{cache_id}.split"
 
     def saved(self, chain: str) -> tuple[SavedLayer, int]:
         """How to put the archive of a layer together again, and its size in bytes.
@@ -128,7 +131,7 @@ class Chains:
         Raises :class:`SystemError_` for a layer whose split is lost.
         """
         layer = self.get(chain)
-        path = str(self._split(layer.cache_id))
+        path = str(self.split(layer.cache_id))
         try:
             size = split.size(path)
         except OSError as error:
@@ -136,27 +139,14 @@ class Chains:
         directory = str(self._driver.extraction(layer.cache_id).directory)
         return SavedLayer(directory, path, layer.diff_id), size
 
-    async def register(self, parent: str, fd: int, *, diff_id: str = "", digest: str = "") -> Layer:
-        """The layer of the archive at *fd* on top of *parent*, with the caller as one of its users.
-
-        A *diff_id* that is already there on *parent* is not read again. Raises ``InvalidParameter``
-        when the archive is not *diff_id* or (as stored, compressed) not *digest*, ``SystemError_``
-        when it cannot be read.
+    async def register(self, parent: str, fd: int) -> Layer:
+        """The layer of the archive that comes from *fd* on top of *parent*, with the caller as one of its
+        users. Raises ``SystemError_`` when it cannot be read.
         """
-        if not diff_id:
-            return await self._extract(parent, fd, "", digest)
-        chain = chain_id(parent, diff_id)
-        async with self._locks.hold(chain):
-            if chain not in self._layers:
-                return await self._extract(parent, fd, diff_id, digest)
-            self.retain(chain)
-            return self._layers[chain]
 
-    async def _extract(self, parent: str, fd: int, diff_id: str, digest: str) -> Layer:
         async def fill(cache_id: str) -> Applied:
             place = self._driver.extraction(cache_id)
-            split = str(self._split(cache_id))
-            arguments = ApplyLayer(str(place.directory), place.whiteouts, diff_id, digest, split)
+            arguments = ApplyLayer(str(place.directory), place.whiteouts, split=str(self.split(cache_id)))
             return await ask(self._helpers, document("docker-applylayer", arguments), Applied, {"stdin": fd})
 
         return await self._make(parent, fill)
@@ -170,7 +160,7 @@ class Chains:
 
         async def fill(cache_id: str) -> Applied:
             directory = str(self._driver.extraction(cache_id).directory)
-            arguments = AdoptLayer(changes, directory, str(self._split(cache_id)), newest)
+            arguments = AdoptLayer(changes, directory, str(self.split(cache_id)), newest)
             return await ask(self._helpers, document("docker-adoptlayer", arguments), Applied)
 
         return await self._make(parent, fill)
@@ -178,28 +168,39 @@ class Chains:
     async def _make(self, parent: str, fill: Callable[[str], Awaitable[Applied]]) -> Layer:
         self.retain(parent)
         cache_id = secrets.token_hex(32)
-        self._in_progress.add(cache_id)
-        try:
+        with self.in_progress(cache_id):
             async with Undo() as undo:
                 undo.push(lambda: self.release(parent))
-                undo.push(lambda: self._abandon(cache_id))
+                undo.push(lambda: self.abandon(cache_id))
                 await self._driver.create(cache_id, self.cache_id(parent) if parent else "")
                 applied = await fill(cache_id)
                 chain = chain_id(parent, applied.diff_id)
-                layer = Layer(chain, parent, applied.diff_id, cache_id, applied.size)
-                if chain in self._layers:
-                    # The same content under another road (an import): the first one stays.
-                    self.retain(chain)
-                    return self._layers[chain]
-                await self._insert(layer)
-                undo.push(lambda: self._forget(layer))
+                async with self.locks.hold(chain):
+                    if chain in self._layers:
+                        # The same content under another road (an import): the first one stays.
+                        self.retain(chain)
+                        return self._layers[chain]
+                    layer = Layer(chain, parent, applied.diff_id, cache_id, applied.size)
+                    await self.insert(layer)
+                undo.keep()
+                undo.push(lambda: self.release(chain))
                 checkpoint()
                 undo.keep()
                 return layer
+
+    @contextlib.contextmanager
+    def in_progress(self, cache_id: str) -> Iterator[None]:
+        """No sweep takes *cache_id* for a leftover meanwhile."""
+        self._in_progress.add(cache_id)
+        try:
+            yield
         finally:
             self._in_progress.discard(cache_id)
 
-    async def _insert(self, layer: Layer) -> None:
+    async def insert(self, layer: Layer) -> None:
+        """Write a layer that is whole to the database, with the caller (who holds its chain's lock and a
+        use of its parent for it) as one of its users. A cancelled caller returns from it all the same.
+        """
         # Known before it is written, so that nobody else inserts the same chain meanwhile.
         self._layers[layer.chain_id] = layer
         self._users[layer.chain_id] += 1
@@ -216,10 +217,6 @@ class Chains:
             del self._layers[layer.chain_id], self._users[layer.chain_id]
             raise
 
-    async def _forget(self, layer: Layer) -> None:
-        """Nobody wants *layer* any more; what it was made of is its maker's to give back."""
-        del self._layers[layer.chain_id], self._users[layer.chain_id]
-        await self._store.execute("DELETE FROM layers WHERE chain_id=?", layer.chain_id)
-
-    async def _abandon(self, cache_id: str) -> None:
+    async def abandon(self, cache_id: str) -> None:
+        """Remove a layer that was not registered."""
         self._abandon_now(cache_id)

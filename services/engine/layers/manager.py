@@ -27,6 +27,7 @@ from reexec.helpers.untar import Untar
 from services.engine.graphdrivers import GraphDriver
 from services.engine.helpers import Helpers, ask, document
 from services.engine.layers.chains import Chains
+from services.engine.layers.making import Maker
 from services.engine.layers.model import NO_LAYER, Layer
 from services.engine.layers.trash import Trash
 from services.engine.scopes import Background, KeyedLocks, Undo
@@ -45,7 +46,7 @@ def _log_failure(future: Future[None]) -> None:
 
 
 class LayerManager:
-    """Implements ``services.engine.contracts.LayerService``; ``chains`` is for the image service.
+    """Implements ``services.engine.contracts.LayerService``; ``chains`` and ``maker`` are for images.
 
     Order at start-up: construct, let the images retain their chains, then :meth:`sweep`.
     """
@@ -58,6 +59,7 @@ class LayerManager:
         self._helpers = helpers
         self._background = Background("layers")
         self._trash = Trash(driver.trash, helpers, self._background)
+        self.maker = Maker(self.chains, driver, helpers, self._background, self.release, self._trash.kick)
         self._locks = KeyedLocks()
         #: Mount point for helpers, each in its own mount namespace.
         self._mount_point = data_root / "tmp" / "root"

@@ -20,7 +20,7 @@ from services.engine import images as image_package
 from services.engine import layers as layer_package
 from services.engine import volumes as volume_package
 from services.engine.events import Events
-from services.engine.images import downloads, pushing
+from services.engine.images import transferring
 from services.engine.images.layerblobs import SCHEMA as LAYER_BLOBS
 from services.engine.images.references import parse
 from services.engine.images.transfers import Transfers
@@ -119,8 +119,7 @@ async def place(root: Path) -> AsyncIterator[Place]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other at once."""
-    monkeypatch.setattr(downloads, "RETRY_DELAY", 0)
-    monkeypatch.setattr(pushing, "RETRY_DELAY", 0)
+    monkeypatch.setattr(transferring, "RETRY_DELAY", 0)
 
 
 @pytest.fixture(scope="session")
