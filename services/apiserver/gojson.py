@@ -53,7 +53,34 @@ def decode(data: bytes) -> Any:
         end = _value_end(data)
         if end is not None:
             raise InvalidParameter("unexpected content after JSON") from None
+        if (lenient := _lenient(data)) is not None:
+            return lenient
         raise InvalidParameter(f"invalid JSON: {explain(data)}") from None
+
+
+def _lenient(data: bytes) -> Any:
+    """*data* with what is no Unicode in its strings replaced by U+FFFD, as Go does; None if it is no JSON."""
+    import json
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)  # NaN and Infinity
+
+    try:
+        value = _readable(json.loads(data.decode(errors="replace"), parse_constant=refuse))
+        _check_numbers(value)
+        return value
+    except (ValueError, RecursionError):
+        return None
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_readable(key): _readable(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_readable(member) for member in value]
+    return value
 
 
 def _check_numbers(value: Any) -> None:

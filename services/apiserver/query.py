@@ -50,7 +50,7 @@ class Query:
         problem = "invalid syntax"
         if text.isascii() and text.isdigit():
             if int(text) < 1 << 32:
-                return int(text)
+                return int(text) & 0xFFFF  # what a terminal takes
             problem = "value out of range"
         raise InvalidParameter(f'invalid resize {what} "{text}": {problem}')
 
@@ -69,7 +69,7 @@ class Query:
             return {}
         try:
             return _filters(msgspec.json.decode(text))
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             raise InvalidParameter(f"{prefix}invalid filter") from None
 
 

@@ -7,6 +7,7 @@ malformed one is an error of the JSON (``invalid JSON: ...``), before anything e
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +22,11 @@ _MAC = re.compile(
     r"[0-9a-fA-F]{2}(?:(:|-)[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}(?:(?:\1[0-9a-fA-F]{2}){2})?"
     r"|[0-9a-fA-F]{4}(?:\.[0-9a-fA-F]{4}){2}(?:\.[0-9a-fA-F]{4})?"
 )
+
+
+#: Escapes are for what is not ASCII, and for the per cent sign.
+_HOST_ESCAPE = re.compile(r"%(?!25|[89a-fA-F][0-9a-fA-F]).{0,2}")
+_NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f\\^`{|}]")
 
 
 def _refuse(reason: str) -> InvalidParameter:
@@ -84,12 +90,50 @@ def endpoint(settings: EndpointSettings | None) -> None:
         _each(ipam.link_local_ips, address)
 
 
+def server_address(text: str) -> None:
+    """The registry of a login: what Go's ``url.Parse`` refuses of it, in its words."""
+    url = text if text.startswith(("https://", "http://")) else f"https://{text}"
+    if text and (problem := _url_problem(url)):
+        quoted = json.dumps(url, ensure_ascii=False)
+        raise InvalidParameter(f"unable to parse server address: parse {quoted}: {problem}")
+
+
+def _url_problem(url: str) -> str:
+    if any(character < " " or character == "\x7f" for character in url):
+        return "net/url: invalid control character in URL"
+    host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    if (bad := _HOST_ESCAPE.search(host)) is not None:
+        return f'invalid URL escape "{bad[0]}"'
+    if (bad := _NOT_IN_HOST.search(host)) is not None:
+        return f'invalid character "{bad[0]}" in host name'
+    address, bracket, port = host.rpartition("]") if host.startswith("[") else (host, "", "")
+    if host.startswith("[") and not bracket:
+        return "missing ']' in host"
+    if not bracket and ":" in host:
+        port = host[host.index(":") :]
+    if port and not re.fullmatch(":[0-9]*", port):
+        return f'invalid port "{port}" after host'
+    return ""
+
+
+def console_size(size: list[int] | None, field: str) -> list[int] | None:
+    """``[height, width]``: two of Go's ``uint``, of which a terminal takes 16 bits."""
+    if size is None:
+        return None
+    for number in size:
+        if number < 0:
+            where = f"{field}.ConsoleSize of type uint"
+            raise _refuse(f"json: cannot unmarshal number {number} into Go struct field {where}")
+    return [number & 0xFFFF for number in [*size, 0, 0][:2]]
+
+
 def create_request(request: CreateRequest) -> None:
     """``POST /containers/create``."""
     if request.exposed_ports is not UNSET:
         _each(request.exposed_ports, port)
     host = request.host_config
     if host is not None:
+        host.console_size = console_size(host.console_size, "CreateRequest.HostConfig")
         for key, bindings in (host.port_bindings or {}).items():
             port(key)
             for binding in bindings or ():

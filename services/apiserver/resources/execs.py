@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from falcon.asgi import Request, Response
 
-from services.apiserver import body, reply, upgrade
+from services.apiserver import body, reply, shapes, upgrade
 from services.apiserver.client import Engine
 from services.apiserver.query import Query
 from services.protocol.api import execs as api
@@ -20,6 +20,7 @@ class Execs:
 
     async def on_post_create(self, req: Request, resp: Response, name: str) -> None:
         config = await body.read_json(req, api.ExecConfig)
+        config.console_size = shapes.console_size(config.console_size, "ExecCreateRequest")
         if req.context.version < (1, 42):
             config.console_size = None
         if not config.cmd:
@@ -29,6 +30,7 @@ class Execs:
 
     async def on_post_start(self, req: Request, resp: Response, name: str) -> None:
         start = await body.read_json(req, api.ExecStart)
+        start.console_size = shapes.console_size(start.console_size, "ExecStartRequest")
         if req.context.version < (1, 42) or not start.tty:
             start.console_size = None
         stream = await self._engine.call(verbs.START, verbs.StartArgs(name, start))

@@ -9,7 +9,7 @@ import time
 import msgspec
 from falcon.asgi import Request, Response
 
-from services.apiserver import body, eventfilter, reply
+from services.apiserver import body, eventfilter, reply, shapes
 from services.apiserver.client import Engine
 from services.apiserver.events import EventHub, Follower, Numbered
 from services.apiserver.exchange import Exchange
@@ -79,6 +79,7 @@ class System:
 
     async def on_post_auth(self, req: Request, resp: Response) -> None:
         given = await body.read_json(req, AuthConfig, required=True)
+        shapes.server_address(given.serveraddress)
         arguments = image_verbs.AuthArgs(
             given.username, given.password, given.serveraddress, given.identitytoken
         )

@@ -21,6 +21,7 @@ from reexec.helpers.tar import Tar
 from reexec.helpers.untar import Untar
 from services.engine.containers.model import Entry, MountKind, Status
 from services.engine.containers.services import Services
+from services.engine.containers.validate.config import check_path
 from services.engine.rpc import Context, Router
 from services.protocol.api.containers import FilesystemChange
 from services.protocol.errors import Conflict, InvalidParameter, NotFound
@@ -50,8 +51,12 @@ def _is_running(entry: Entry) -> bool:
 
 
 def absolute(path: str) -> str:
-    """*path* from the root, cleaned, with a trailing "/." or "/" kept: they follow a link."""
+    """*path* from the root, cleaned, with a trailing "/." or "/" kept: they follow a link.
+
+    Raises ``InvalidParameter`` for what the kernel would not look for.
+    """
     clean = posixpath.normpath("/" + path.lstrip("/"))
+    check_path("lstat", clean)
     if clean == "/":
         return clean
     if path.endswith("/.") or path == ".":

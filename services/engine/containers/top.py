@@ -35,6 +35,8 @@ async def top(services: Services, args: TopArgs) -> TopReply:
 
 
 def check_ps_args(text: str) -> None:
+    if "\0" in text:
+        raise InvalidParameter("ps: invalid argument")
     for match in _RENAMED_PID.finditer(text):
         if match[1] != "pid":
             raise InvalidParameter(f'specifying "{match[0].strip()}" is not allowed in ps arguments')

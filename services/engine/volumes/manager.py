@@ -95,7 +95,13 @@ class VolumeManager:
 
     def _make_directory(self, name: str) -> None:
         home = self._root / name
-        home.mkdir(mode=0o701, exist_ok=True)
+        try:
+            home.mkdir(mode=0o701, exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            raise SystemError_(
+                f"create {name}: error while creating volume root path '{home}': mkdir {home}: {reason}"
+            ) from error
         data = home / "_data"
         if not data.exists():
             data.mkdir()
