@@ -37,6 +37,7 @@ class Packer:
     size while they are read. With *one_filesystem* directories on other file systems are written
     empty, as they are below what is mounted on them. *leave_out* is asked by name; what is below
     something left out is asked for, too, unless *prune* is set. *change_mode* makes the permission bits.
+    No time is after *newest* (Unix seconds).
     """
 
     sink: Sink
@@ -44,6 +45,7 @@ class Packer:
     leave_out: Callable[[str], bool] | None = None
     prune: bool = True
     change_mode: Callable[[int, bool], int] | None = None
+    newest: int | None = None
     _links: dict[tuple[int, int], str] = field(default_factory=dict)
     _written: int = 0
 
@@ -99,7 +101,10 @@ class Packer:
         if self.change_mode is not None and kind != tarfile.SYMTYPE:
             info.mode = self.change_mode(info.mode, kind == tarfile.DIRTYPE)
         info.uid, info.gid = found.st_uid, found.st_gid
-        info.mtime = found.st_mtime_ns // 1_000_000_000
+        mtime_ns = found.st_mtime_ns
+        if self.newest is not None:
+            mtime_ns = min(mtime_ns, self.newest * 1_000_000_000)
+        info.mtime = mtime_ns // 1_000_000_000
         fd = -1
         try:
             if kind == tarfile.REGTYPE:
@@ -115,7 +120,7 @@ class Packer:
                 info.linkname = os.readlink(path)
             elif kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
                 info.devmajor, info.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
-            info.pax_headers = {**self._precise_time(found), **self._attributes(path)}
+            info.pax_headers = {**self._precise_time(mtime_ns), **self._attributes(path)}
             self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
             if fd >= 0:
                 self._data(fd, info.size)
@@ -126,14 +131,14 @@ class Packer:
                 os.close(fd)
 
     @staticmethod
-    def _precise_time(found: os.stat_result) -> dict[str, str]:
-        seconds, rest = divmod(found.st_mtime_ns, 1_000_000_000)
+    def _precise_time(mtime_ns: int) -> dict[str, str]:
+        seconds, rest = divmod(mtime_ns, 1_000_000_000)
         return {"mtime": f"{seconds}.{rest:09d}".rstrip("0")} if rest and seconds >= 0 else {}
 
     @staticmethod
     def _attributes(path: str) -> dict[str, str]:
         try:
-            names = [n for n in os.listxattr(path, follow_symlinks=False) if n.startswith(XATTRS)]
+            names = sorted(n for n in os.listxattr(path, follow_symlinks=False) if n.startswith(XATTRS))
             values = [os.getxattr(path, name, follow_symlinks=False) for name in names]
         except OSError:
             return {}

@@ -54,21 +54,33 @@ def reach(spec: RootSpec) -> int:
         raise Conflict(gone(spec.pid)) from None
 
 
+def assembled(spec: RootSpec) -> int:
+    """A descriptor of the root of *spec*, mounted where only this process sees it, on a directory that is
+    free again for the next."""
+    if spec.mounts:
+        _assemble(spec)
+    return os.open(spec.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def enter(spec: RootSpec, reached: int = -1) -> None:
     """Make the root of *spec* this process's root; there is no way back. Raises ``OSError``."""
     if spec.pid:
         _enter_process(spec, reached if reached >= 0 else reach(spec))
     elif spec.directory:
         if spec.mounts:
-            # Served from outside of the namespace that has the mount (see ``fuse``).
-            served = {n: fuse.mount(m.options) for n, m in enumerate(spec.mounts) if m.type == fuse.TYPE}
-            isolate()
-            for number, item in enumerate(spec.mounts):
-                _mount(spec.directory, item, served.get(number))
+            _assemble(spec)
         os.chroot(spec.directory)
     else:
         raise InvalidParameter("a root needs a directory or a process")
     os.chdir("/")
+
+
+def _assemble(spec: RootSpec) -> None:
+    # Served from outside of the namespace that has the mount (see ``fuse``).
+    served = {n: fuse.mount(m.options) for n, m in enumerate(spec.mounts) if m.type == fuse.TYPE}
+    isolate()
+    for number, item in enumerate(spec.mounts):
+        _mount(spec.directory, item, served.get(number))
 
 
 def _mount(root: str, item: MountSpec, made: int | None) -> None:

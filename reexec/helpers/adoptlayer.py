@@ -23,13 +23,11 @@ _NANOSECONDS = 1_000_000_000
 
 
 class AdoptLayer(msgspec.Struct, frozen=True):
-    """``directory`` is the layer's, empty; it is replaced by ``changes.upper``. Nothing in the layer is
-    newer than ``newest`` (Unix seconds), if that is given."""
+    """``directory`` is the layer's, empty; it is replaced by ``changes.upper``."""
 
     changes: Changes
     directory: str
     split: str
-    newest: int | None = None
 
 
 @register("docker-adoptlayer")
@@ -41,7 +39,7 @@ def main(call: Call) -> bytes:
     with open(args.split, "wb") as file:
         sink = SplitSink(file)
         changes = find(args.changes, every=True)
-        _pack(changes, SplitPacker(sink), args.newest)
+        _pack(changes, SplitPacker(sink), args.changes.newest)
         size = tree_size(".")
         sink.close()
     os.rename(upper, layer, src_dir_fd=source, dst_dir_fd=target)

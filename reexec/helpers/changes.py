@@ -8,7 +8,7 @@ import stat
 import msgspec
 
 from reexec.archive.extract import OPAQUE, OVERLAY_OPAQUE
-from reexec.archive.rootfs import RootSpec, enter
+from reexec.archive.rootfs import RootSpec, assembled, enter
 from reexec.call import Call
 from reexec.registry import register
 
@@ -17,11 +17,15 @@ MODIFIED, ADDED, DELETED = 0, 1, 2
 
 class Changes(msgspec.Struct, frozen=True):
     """``lower`` is the tree the container began with. ``upper`` holds the differences as overlayfs keeps
-    them or, with ``whole``, the complete tree of now."""
+    them or, with ``whole``, the complete tree of now, which may be a root as well (``tree``).
+
+    In an archive of the changes nothing is newer than ``newest`` (Unix seconds), if that is given."""
 
     lower: RootSpec
     upper: str
     whole: bool = False
+    tree: RootSpec | None = None
+    newest: int | None = None
 
 
 @register("docker-changes")
@@ -43,7 +47,10 @@ def find(args: Changes, *, every: bool = False) -> dict[str, int]:
 
     A file that has been copied up and looks as before is no change, except with *every* (a layer has
     it: its content may be another)."""
-    upper = os.open(args.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if args.tree is not None:
+        upper = assembled(args.tree)
+    else:
+        upper = os.open(args.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     enter(args.lower)
     os.fchdir(upper)
     found: dict[str, int] = {}

@@ -13,9 +13,10 @@ from reexec.registry import register
 
 @register("docker-difference")
 def main(call: Call) -> int:
-    changes = find(call.document(Changes))
+    args = call.document(Changes)
+    changes = find(args)
     stream = call.stream()
-    packer = Packer(stream)
+    packer = Packer(stream, newest=args.newest)
     for path, kind in sorted(changes.items()):
         if kind == DELETED:
             directory, name = os.path.split(path)

@@ -18,6 +18,13 @@ STANDARD = {
 }
 _STANDARD = [(name.encode(), value.encode()) for name, value in STANDARD.items()]
 
+
+def announce_experimental() -> None:
+    """The docker command offers some options only to such a daemon. To be called before the first answer."""
+    STANDARD["Docker-Experimental"] = "true"
+    _STANDARD[:] = [(name.encode(), value.encode()) for name, value in STANDARD.items()]
+
+
 RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
 

@@ -79,7 +79,10 @@ def main(argv: list[str] | None = None) -> int:
 
     gunicorn_level = {"fatal": "critical", "warn": "warning"}.get(level, level)
     keep = any(host.startswith("fd://") for host in hosts)
-    Application(options.exec_root, sockets, log_level=gunicorn_level, keep=keep).run()
+    experimental = bool(settings.get("experimental", False))
+    Application(
+        options.exec_root, sockets, log_level=gunicorn_level, keep=keep, experimental=experimental
+    ).run()
     return 0
 
 

@@ -35,14 +35,18 @@ class Launcher(Worker):  # type: ignore[misc]
     """
 
     exec_root: Path
+    experimental: bool
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._arguments = args
 
     def init_process(self) -> None:
+        from services.apiserver import headers
         from services.apiserver.worker import create_worker
 
+        if self.experimental:
+            headers.announce_experimental()
         worker = create_worker(self.exec_root, *self._arguments)
         worker.tmp.close()
         worker.pid, worker.tmp = self.pid, self.tmp  # the file whose age the arbiter watches
@@ -53,12 +57,19 @@ class Application(BaseApplication):  # type: ignore[misc]
     """*listeners* are handed to gunicorn as descriptors, which it owns from then on."""
 
     def __init__(
-        self, exec_root: Path, listeners: list[socket.socket], *, log_level: str, keep: bool
+        self,
+        exec_root: Path,
+        listeners: list[socket.socket],
+        *,
+        log_level: str,
+        keep: bool,
+        experimental: bool,
     ) -> None:
         self._bind = [f"fd://{sock.detach()}" for sock in listeners]
         self._log_level = log_level
         self._keep = keep
         Launcher.exec_root = exec_root
+        Launcher.experimental = experimental
         super().__init__()
 
     def load_config(self) -> None:

@@ -11,7 +11,7 @@ from services.apiserver import reply
 from services.apiserver.client import Engine
 from services.apiserver.query import Query
 from services.protocol.api.containers import Ulimit
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, Unimplemented
 from services.protocol.verbs import builder as verbs
 
 T = TypeVar("T")
@@ -44,7 +44,11 @@ class BuildPrune:
 
 
 def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
-    """The query's shape; raises ``InvalidParameter``."""
+    """The query's shape; raises ``InvalidParameter`` and ``Unimplemented``.
+
+    ``session`` says where BuildKit finds its client; this builder asks its client for nothing.
+    """
+    _refuse_buildkit(query)
     return verbs.BuildArgs(
         tags=query.all("t"),
         dockerfile=query.text("dockerfile") or "Dockerfile",
@@ -76,6 +80,22 @@ def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
         pull=query.flag("pull"),
         registry_config=registry_config,
     )
+
+
+class _Output(msgspec.Struct, rename="pascal"):
+    type: str = ""
+    attrs: dict[str, str] | None = None
+
+
+def _refuse_buildkit(query: Query) -> None:
+    version = query.text("version") or "1"
+    if version not in ("1", "2"):
+        raise InvalidParameter(f"invalid version {version}")
+    if version == "2":
+        raise Unimplemented("version 2 of the builder (BuildKit) is not implemented: use version 1")
+    for output in _json(query, "outputs", list[_Output]) or []:
+        if output.type not in ("moby", "image") or output.attrs:
+            raise Unimplemented(f'output "{output.type}" of a build is not implemented: it needs BuildKit')
 
 
 def _json(query: Query, name: str, kind: type[T]) -> T | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
+from services.engine.builder.options import EPOCH
 from services.engine.dockerfile.instructions import Instruction
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -65,4 +66,5 @@ class Arguments:
 
     def unused(self) -> list[str]:
         """Given, but neither declared anywhere nor predefined."""
-        return sorted(name for name in self._given if name not in self._used and name not in PREDEFINED)
+        known = {*PREDEFINED, EPOCH}
+        return sorted(name for name in self._given if name not in self._used and name not in known)

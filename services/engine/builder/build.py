@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.engine.builder import context, running
+from services.engine.builder import context, options, running
 from services.engine.builder.arguments import Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
@@ -18,6 +18,7 @@ from services.engine.builder.cachemounts import CacheMounts
 from services.engine.builder.graph import ContextUses
 from services.engine.builder.output import Output
 from services.engine.builder.pruning import prune
+from services.engine.builder.squash import squash
 from services.engine.builder.stages import Stages
 from services.engine.builder.steps import Tools
 from services.engine.containers.remove import remove
@@ -27,11 +28,11 @@ from services.engine.dockerfile.parser import Dockerfile, parse
 from services.engine.helpers import Helpers
 from services.engine.images import ImageManager
 from services.engine.images.model import Record
-from services.engine.images.references import Reference, parse_repository
+from services.engine.images.references import Reference
 from services.engine.images.transfers import Transfers
 from services.engine.layers import LayerManager
 from services.engine.scopes import Background
-from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented, WharfError
+from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 from services.protocol.verbs.builder import BuildArgs, PruneArgs, PruneReply
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Builder:
         """
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, fd)
-            tags = _check(args)
+            tags = options.check(args, experimental=self._services.settings.experimental)
             async with context.scratch(self._tmp) as directory:
                 filled = await context.fill(
                     self._helpers, self._tmp, directory, args.remote, args.dockerfile, fd
@@ -123,6 +124,7 @@ class Builder:
             bases=Bases(self._images, self._transfers, args.registry_config, always=args.pull),
             caches=self.caches,
             owners=owners,
+            newest=options.newest(args.build_args),
             uses=ContextUses.of(whole.stages),
             slots=asyncio.Semaphore(_at_once()),
         )
@@ -131,6 +133,8 @@ class Builder:
                 await output.say(f"{warning}\n")
             stages = Stages(tools, output, whole, self._background, only_needed=bool(args.target))
             record = await stages.run()
+            if args.squash:
+                record = await squash(tools, record, stages.base)
             if unused := tools.arguments.unused():
                 await output.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
             await self._cache.remember_result(record.id)
@@ -155,22 +159,6 @@ class Builder:
 def _at_once() -> int:
     """RUN and COPY of one build at work at the same time: some of them wait for a network."""
     return max(4, 2 * len(os.sched_getaffinity(0)))
-
-
-def _check(args: BuildArgs) -> list[Reference]:
-    """What is refused before anything is done; the tags."""
-    if args.isolation not in ("", "default"):
-        raise InvalidParameter(f'unsupported isolation: "{args.isolation}"')
-    if args.security_opt:
-        raise InvalidParameter("security options are not supported on linux")
-    if args.squash:
-        raise Unimplemented("squashing a build is not implemented")
-    if args.platform and args.platform.split("/")[0] not in ("linux",):
-        raise InvalidParameter(
-            f'"{args.platform}": unknown operating system or architecture: invalid argument'
-        )
-    tags = [parse_repository(tag, "").with_default_tag() for tag in args.tags]
-    return list(dict.fromkeys(tags))
 
 
 def _until_target(whole: Program, target: str) -> Program:

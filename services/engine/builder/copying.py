@@ -165,10 +165,12 @@ async def copy_into(
     chain_id: str,
     *,
     last: bool = False,
+    newest: int | None = None,
 ) -> Layer:
     """The layer that *copy* makes on *chain_id*, with the caller as a user of it.
 
-    *last*: nobody else will look at the sources. Raises :class:`BuildFailed` ("failed to copy files: ...").
+    *last*: nobody else will look at the sources. *newest*: Unix seconds that no file is to be after.
+    Raises :class:`BuildFailed` ("failed to copy files: ...").
     """
     layer_id = new_id()
     await layers.create(layer_id, chain_id, {})
@@ -187,7 +189,7 @@ async def copy_into(
                 way=_way(copy, sources, one, last=last),
             )
             await _copy_one(helpers, arguments)
-        return await layers.take(layer_id)
+        return await layers.take(layer_id, newest)
     finally:
         await shielded(layers.remove(layer_id))
 

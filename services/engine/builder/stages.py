@@ -63,6 +63,8 @@ class Stages:
         self._total = len(whole.arguments) + sum(lengths) + len(self._labels)
         self._first = [len(whole.arguments) + 1 + sum(lengths[:at]) for at in range(len(lengths))]
         self._work: dict[int, _Work] = {}
+        #: What the last stage began with.
+        self.base: Record | None = None
 
     async def run(self) -> Record:
         """The target's image, when all is said. Raises what the first failing step raised."""
@@ -157,7 +159,10 @@ class Stages:
         number = self._first[stage.index]
         await self._head(tools.output, number, stage.origin)
         state = StageState()
-        state.begin(await self._base(tools, stage))
+        base = await self._base(tools, stage)
+        if stage is self._stages[-1]:
+            self.base = base
+        state.begin(base)
         triggers = state.config.on_build if isinstance(state.config.on_build, list) else []
         if triggers:
             await _trigger(tools, state, triggers)

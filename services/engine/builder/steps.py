@@ -66,6 +66,8 @@ class Tools:
     owners: str
     #: RUN and COPY at work at the same time.
     slots: asyncio.Semaphore
+    #: Unix seconds that no time in the image is to be after.
+    newest: int | None
     uses: ContextUses
     stages: Stages | None = None
     stage_index: int = 0
@@ -109,7 +111,7 @@ async def _arg(tools: Tools, state: StageState, step: Instruction) -> None:
 async def _nothing_done(tools: Tools, state: StageState, before: Config, words: str) -> None:
     """A step that only changed the configuration: an image without a layer of its own."""
     command = [*state.shell(), "#(nop) ", words]
-    key = tools.cache.key(before, command)
+    key = _key(tools, before, command)
     if await _from_cache(tools, state, key, " ".join(command)):
         return
     container = await _announce(tools, state, command)
@@ -132,6 +134,11 @@ async def _announce(tools: Tools, state: StageState, command: list[str]) -> Call
 
 async def _nothing() -> None:
     return None
+
+
+def _key(tools: Tools, config: Config, command: Sequence[str]) -> str:
+    """What else the cache has to know is what times an image may show."""
+    return tools.cache.key(config, command if tools.newest is None else [*command, f"@{tools.newest}"])
 
 
 async def _from_cache(tools: Tools, state: StageState, key: str, created_by: str) -> bool:
@@ -159,7 +166,7 @@ async def _commit(
     """The step's image becomes the stage's."""
     parent = state.image_id
     state.record = await tools.images.build(
-        state.record, layer, config, author=state.author, created_by=created_by
+        state.record, layer, config, author=state.author, created_by=created_by, created=tools.newest
     )
     if parent:
         await tools.cache.remember(parent, key, state.record.id)
@@ -172,7 +179,7 @@ async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
     before = copy.deepcopy(state.config)
     words = settings.workdir(state, step, _expander(tools, state))
     command = [*state.shell(), f"#(nop) {words}"]
-    key = tools.cache.key(before, command)
+    key = _key(tools, before, command)
     if await _from_cache(tools, state, key, " ".join(command)):
         return
     container = await _announce(tools, state, command)
@@ -180,7 +187,7 @@ async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
     await tools.layers.create(layer_id, state.chain_id, {})
     try:
         await tools.layers.make_directory(layer_id, state.config.working_dir)
-        layer = await tools.layers.take(layer_id)
+        layer = await tools.layers.take(layer_id, tools.newest)
     finally:
         await shielded(tools.layers.remove(layer_id))
     await _commit_layer(tools, state, key, " ".join(command), layer)
@@ -238,7 +245,7 @@ async def _run_planned(tools: Tools, state: StageState, plan: RunPlan) -> None:
     ]
     counted = [f"|{len(told)}", *told] if told else []
     words = " ".join([*counted, *command])
-    key = tools.cache.key(state.config, [*counted, *command, *plan.counted])
+    key = _key(tools, state.config, [*counted, *command, *plan.counted])
     if await _from_cache(tools, state, key, words if plan.told else ""):
         return
     request = _request(tools, state, command, [f"{name}={value}" for name, value in extra.items()])
@@ -258,7 +265,7 @@ async def _run_container(
         await plan.detach(entry)
         # A container that is kept keeps its files.
         make = tools.layers.take if tools.args.remove else tools.layers.commit
-        layer = await make(entry.id)
+        layer = await make(entry.id, tools.newest)
         await _commit_layer(tools, state, key, created_by, layer)
         if tools.args.remove:
             await running.drop(tools.services, entry, tools.output)
@@ -280,12 +287,18 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
         words = f"{copy_.name} {copy_.flags}{copying.checksum(sources)} in {copy_.written} "
         command = [*state.shell(), f"#(nop) {words}"]
         owners = tools.owners if copy_.from_context else ""
-        key = tools.cache.key(state.config, [*command, owners])
+        key = _key(tools, state.config, [*command, owners])
         if await _from_cache(tools, state, key, " ".join(command)):
             return
         async with tools.slots:
             layer = await copying.copy_into(
-                tools.layers, tools.helpers, copy_, sources, state.chain_id, last=tools.uses.left == 1
+                tools.layers,
+                tools.helpers,
+                copy_,
+                sources,
+                state.chain_id,
+                last=tools.uses.left == 1,
+                newest=tools.newest,
             )
         await _commit_layer(tools, state, key, " ".join(command), layer)
 

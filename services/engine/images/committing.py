@@ -28,14 +28,16 @@ async def commit(
     author: str,
     comment: str,
     created_by: str,
+    created: int | None = None,
 ) -> Record:
     """Register the image of *parent*'s layers and *layer*, which the caller holds.
 
-    A layer without content is none: the step is recorded as an empty one.
+    A layer without content is none: the step is recorded as an empty one. *created* is Unix seconds, now
+    if it is not given.
     """
     empty = layer is None or layer.diff_id == EMPTY
-    created = rfc3339(time.time_ns())
-    step = History(created=created, created_by=created_by, author=author, comment=comment, empty_layer=empty)
+    made = _when(created)
+    step = History(created=made, created_by=created_by, author=author, comment=comment, empty_layer=empty)
     diff_ids = list(parent.config.rootfs.diff_ids) if parent else []
     if layer is not None and not empty:
         diff_ids.append(layer.diff_id)
@@ -45,7 +47,7 @@ async def commit(
         "author": author,
         "comment": comment,
         "config": image_config(config),
-        "created": created,
+        "created": made,
         "history": [*(parent.config.history if parent else []), step],
         "os": parent.config.os if parent else platform[0],
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
@@ -53,3 +55,30 @@ async def commit(
     if parent is not None and parent.config.variant:
         document["variant"] = parent.config.variant
     return await store.add(msgspec.json.encode(document), parent=parent.id if parent else "")
+
+
+async def squash(
+    store: ImageStore, record: Record, base: Record | None, layer: Layer, *, created: int | None
+) -> Record:
+    """Register *record* with *layer* (which the caller holds) instead of its layers on *base*.
+
+    The steps stay in its history as empty ones, and a last one tells of the merge (moby ``SquashImage``).
+    """
+    empty = layer.diff_id == EMPTY
+    known = len(base.config.history) if base else 0
+    history = list(record.config.history)
+    own = [msgspec.structs.replace(step, empty_layer=True) for step in history[known:]]
+    comment = f"merge {record.id} to {base.id}" if base else f"create new from {record.id}"
+    merge = History(created=_when(created), comment=comment, empty_layer=empty)
+    below = list(base.config.rootfs.diff_ids) if base else []
+    document = msgspec.json.decode(store.blob(record.id))
+    document.update(
+        created=_when(created),
+        history=[*history[:known], *own, merge],
+        rootfs={"type": "layers", "diff_ids": below if empty else [*below, layer.diff_id]},
+    )
+    return await store.add(msgspec.json.encode(document), parent=base.id if base else "")
+
+
+def _when(created: int | None) -> str:
+    return rfc3339(time.time_ns() if created is None else created * 1_000_000_000)

@@ -139,12 +139,28 @@ class ImageManager:
         return Committed(id=record.id, name=reference.familiar if reference else "")
 
     async def build(
-        self, parent: Record | None, layer: Layer | None, config: Config, *, author: str, created_by: str
+        self,
+        parent: Record | None,
+        layer: Layer | None,
+        config: Config,
+        *,
+        author: str,
+        created_by: str,
+        created: int | None = None,
     ) -> Record:
-        """A build step's image: *parent*'s layers and *layer* (held by the caller), if it has anything."""
+        """A build step's image: *parent*'s layers and *layer* (held by the caller), if it has anything.
+
+        *created*: Unix seconds, now if it is not given."""
         return await committing.commit(
-            self.store, parent, layer, config, author=author, comment="", created_by=created_by
-        )
+            self.store, parent, layer, config,
+            author=author, comment="", created_by=created_by, created=created,
+        )  # fmt: skip
+
+    async def squash(
+        self, record: Record, base: Record | None, layer: Layer, *, created: int | None
+    ) -> Record:
+        """*record* with *layer* (held by the caller) in place of its own layers on *base*."""
+        return await committing.squash(self.store, record, base, layer, created=created)
 
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         record = self.store.get(ref)

@@ -151,16 +151,16 @@ class Chains:
 
         return await self._make(parent, fill)
 
-    async def adopt(self, parent: str, changes: Changes, newest: int | None) -> Layer:
+    async def adopt(self, parent: str, changes: Changes) -> Layer:
         """The layer that a container's *changes* on *parent* are, with the caller as one of its users.
 
         Their directory is moved: the container is left without. Only for drivers that keep what a
-        container changed apart. Nothing in the layer is newer than *newest* (Unix seconds).
+        container changed apart.
         """
 
         async def fill(cache_id: str) -> Applied:
             directory = str(self._driver.extraction(cache_id).directory)
-            arguments = AdoptLayer(changes, directory, str(self.split(cache_id)), newest)
+            arguments = AdoptLayer(changes, directory, str(self.split(cache_id)))
             return await ask(self._helpers, document("docker-adoptlayer", arguments), Applied)
 
         return await self._make(parent, fill)

@@ -238,30 +238,34 @@ class LayerManager:
             os.close(index)
         return msgspec.msgpack.decode(data, type=list[tuple[int, str]])
 
-    def _changes(self, container_id: str) -> Changes:
+    def _changes(self, container_id: str, newest: int | None = None) -> Changes:
         init, chain = self._parent(container_id), self._chain(container_id)
         parent = self.chains.cache_id(chain) if chain else ""
         lower = self._root_spec(self.driver.mounts(init, parent, read_only=True))
         upper = self.driver.difference(container_id)
         where = str(upper or self.mounts(container_id)[0].source)
-        return Changes(lower=lower, upper=where, whole=upper is None)
+        return Changes(lower=lower, upper=where, whole=upper is None, newest=newest)
 
     async def take(self, container_id: str, newest: int | None = None) -> Layer:
         """As :meth:`commit`, for a container that nobody will look at again: its changes may be moved
         rather than copied. Nothing in the layer is newer than *newest* (Unix seconds), if that is given.
         """
-        changes = self._changes(container_id)
+        changes = self._changes(container_id, newest)
         if not changes.whole:
-            return await self.chains.adopt(self._chain(container_id), changes, newest)
-        return await self.commit(container_id)
+            return await self.chains.adopt(self._chain(container_id), changes)
+        return await self.difference(self._chain(container_id), changes)
 
-    async def commit(self, container_id: str) -> Layer:
+    async def commit(self, container_id: str, newest: int | None = None) -> Layer:
         """What the container changed as a layer on its image's, with the caller as a user of it."""
-        argv = document("docker-difference", self._changes(container_id))
+        return await self.difference(self._chain(container_id), self._changes(container_id, newest))
+
+    async def difference(self, chain: str, changes: Changes) -> Layer:
+        """*changes* as a layer on *chain*, with the caller as a user of it."""
+        argv = document("docker-difference", changes)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         pack = self._background.spawn(self._pack(argv, writing), name="commit")
         try:
-            layer = await self.chains.register(self._chain(container_id), reading)
+            layer = await self.chains.register(chain, reading)
         finally:
             # Whoever still writes learns from it that nobody reads.
             os.close(reading)
