@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_build import leftovers
+from tests.harness.builds import Context, leftovers
 from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
 
 pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(180)]
 
@@ -21,14 +21,7 @@ Build = Callable[..., str]
 @pytest.fixture
 def build(engine: Engine, tmp_path: Path) -> Build:
     """Builds a Dockerfile text on busybox with ``tmp_path`` as the context; its output."""
-
-    def run(text: str, *flags: str, check: bool = True) -> str:
-        (tmp_path / "Dockerfile").write_text(f"FROM busybox\n{text}")
-        done = engine.docker("build", *flags, str(tmp_path), check=False)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-
-    return run
+    return Context(engine, tmp_path).build
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,7 +35,7 @@ def classic() -> object:
 def nothing_left(engine: Engine) -> object:
     yield
     engine.remove_containers()
-    assert not leftovers(engine)
+    wait_until(lambda: not leftovers(engine), "nothing is left", 10)
 
 
 def test_heredocs_of_the_shell(build: Build) -> None:

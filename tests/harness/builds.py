@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,25 @@ def workers(engine: Engine) -> Iterator[str]:
                 yield f"{process.pid} {title}"
         except psutil.Error:
             continue
+
+
+@dataclass(frozen=True)
+class Context:
+    """A directory that Dockerfiles are built with, by the docker command."""
+
+    engine: Engine
+    directory: Path
+
+    def build(self, text: str, *flags: str, check: bool = True) -> str:
+        """The output of a build of *text* on busybox, without colours. *check*: it must succeed."""
+        (self.directory / "Dockerfile").write_text(f"FROM busybox\n{text}")
+        done = self.engine.docker("build", *flags, str(self.directory), check=False)
+        output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+        assert not check or done.returncode == 0, output
+        return output
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)

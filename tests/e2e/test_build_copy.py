@@ -1,0 +1,213 @@
+"""COPY and ADD with their options and sources: what gets into the layers, and with which modes and owners."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_build_contexts import commit, git
+from tests.harness.builds import Context, leftovers
+from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
+from tests.harness.web import Page, Site
+
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(180)]
+
+#: Prints every file below a directory: name, mode, owner.
+SHOW = "RUN cd {} && find . | sort | xargs stat -c '%n %a %u:%g'\n"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def classic() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_BUILDKIT", "0")
+        yield
+
+
+@pytest.fixture
+def context(engine: Engine, tmp_path: Path) -> Iterator[Context]:
+    """With a tree ``src``; nothing is left after the test."""
+    context = Context(engine, tmp_path)
+    context.write("src/a/b/f.txt", "f\n")
+    context.write("src/a/g.md", "g\n", 0o755)
+    context.write("src/n/node_modules/x/y", "y\n")
+    context.write("src/n/z.txt", "z\n", 0o600)
+    (tmp_path / "src/a/b").chmod(0o751)
+    (tmp_path / "src/link").symlink_to("../../../../../../../etc/hostname")
+    yield context
+    engine.remove_containers()
+    wait_until(lambda: not leftovers(engine), "nothing is left", 10)
+
+
+def shown(context: Context, text: str, directory: str = "/t") -> list[str]:
+    """What :data:`SHOW` prints of *directory* after the steps of *text*."""
+    lines = context.build(text + SHOW.format(directory)).splitlines()
+    return [line.removeprefix("./") for line in lines if line.startswith("./")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "top", "directory", "file", "executable"),
+    [
+        ("640", "640", "640", "640", "640"),
+        ("02755", "2755", "2755", "2755", "2755"),
+        ("u=rwX,go=rX", "755", "755", "644", "755"),
+        ("go-rwx", "700", "700", "600", "700"),
+        ("a+w,u-w", "577", "573", "466", "577"),
+        ("g=u,o=", "770", "770", "660", "770"),
+        ("+s,o+t", "7755", "7751", "7644", "7755"),
+    ],
+)
+def test_chmod(context: Context, mode: str, top: str, directory: str, file: str, executable: str) -> None:
+    done = shown(context, f"COPY --chmod={mode} src/a /t/s\n")
+    assert done == [
+        f"s {top} 0:0",
+        f"s/b {directory} 0:0",
+        f"s/b/f.txt {file} 0:0",
+        f"s/g.md {executable} 0:0",
+    ]
+
+
+def test_chmod_with_chown_and_variables(context: Context) -> None:
+    text = "ENV M=1777 O=7:8\nCOPY --chown=$O --chmod=${M} src/a/g.md /t/g\nADD --chmod=600 src/n/z.txt /t/\n"
+    assert shown(context, text) == ["g 1777 7:8", "z.txt 600 0:0"]
+    for wrong in ("999", "u=q", "78", "rwx", "12345"):
+        assert "invalid chmod parameter" in context.build(f"COPY --chmod={wrong} src /t", check=False)
+
+
+def test_exclude(context: Context) -> None:
+    def names(text: str) -> list[str]:
+        return [line.split()[0] for line in shown(context, text)]
+
+    assert names("COPY --exclude=*.md --exclude=**/node_modules src/a src/n /t/\n") == [
+        "b",
+        "b/f.txt",
+        "z.txt",
+    ]
+    kept = names("COPY --exclude=n --exclude=!n/z.txt --exclude=**/f.* src /t\n")
+    assert kept == ["a", "a/b", "a/g.md", "link", "n", "n/z.txt"]
+    assert names("COPY --exclude=g.* src/a/* /t/\n") == ["f.txt"]
+    assert names("COPY src/n/z.txt /t/\nCOPY --exclude=*.txt src/n/z.txt /t/other\n") == ["z.txt"]
+
+
+def test_excluded_files_do_not_matter_to_the_cache(context: Context) -> None:
+    text = "COPY --exclude=**/*.txt src /t\n"
+    context.build(text)
+    context.write("src/a/b/f.txt", "other\n")
+    assert "Using cache" in context.build(text)
+    context.write("src/a/g.md", "other\n", 0o755)
+    assert "Using cache" not in context.build(text)
+
+
+def test_parents(context: Context) -> None:
+    text = "COPY --parents src/a/b/f.txt src/./n/z.txt src/./a/**/f.* /t/\nCOPY --parents src/./n /t/u\n"
+    assert shown(context, text) == [
+        "a 755 0:0", "a/b 751 0:0", "a/b/f.txt 644 0:0", "n 755 0:0", "n/z.txt 600 0:0",
+        "src 755 0:0", "src/a 755 0:0", "src/a/b 751 0:0", "src/a/b/f.txt 644 0:0",
+        "u 755 0:0", "u/n 755 0:0", "u/n/node_modules 755 0:0", "u/n/node_modules/x 755 0:0",
+        "u/n/node_modules/x/y 644 0:0", "u/n/z.txt 600 0:0",
+    ]  # fmt: skip
+    assert "forbidden path" in context.build("COPY --parents ../x /t/", check=False)
+    owned = shown(context, "COPY --parents --chown=3:4 --exclude=a/b src/./a /t/\n")
+    assert owned == ["a 755 3:4", "a/g.md 755 3:4"]
+
+
+def test_link(context: Context) -> None:
+    text = (
+        "RUN mkdir -p /real/dir && ln -s /real /t && ln -s /etc/passwd /real/dir/file\n"
+        "COPY --link src/a/g.md /t/g\nCOPY --link src/a /real/dir/\nCOPY --link src/n/z.txt /real/dir/file\n"
+    )
+    assert shown(context, text) == ["g 755 0:0"]
+    done = context.build(text + "RUN ls -1 /real /real/dir; cat /real/dir/file; cat /etc/passwd | head -1\n")
+    assert "\n/real:\ndir\n\n/real/dir:\nb\nfile\ng.md\nz\nroot:" in done
+
+
+def test_unpack(context: Context) -> None:
+    with tarfile.open(context.directory / "a.tgz", "w:gz") as tar:
+        tar.add(context.directory / "src/a/g.md", "in/g.md")
+    text = (
+        "ADD --unpack=false a.tgz /t/\nADD --unpack=true a.tgz /t/u/\nADD --unpack a.tgz src/n/z.txt /t/v/\n"
+    )
+    names = [line.split()[0] for line in shown(context, text)]
+    assert names == ["a.tgz", "u", "u/in", "u/in/g.md", "v", "v/in", "v/in/g.md", "v/z.txt"]
+
+
+def test_heredocs(context: Context) -> None:
+    text = (
+        "ENV WHO=you\n"
+        'COPY --chown=5:6 <<ONE <<"TWO" <<-THREE /t/\n'
+        'hello $WHO ${WHO:+x} "q" \\$WHO\nONE\n'
+        "hello $WHO \\n\nTWO\n"
+        "\ttabbed ${WHO}\n\tTHREE\n"
+        "ADD --chmod=0755 <<EOF /t/run\n#!/bin/sh\necho ran by $WHO\nEOF\n"
+        "RUN cat /t/ONE /t/TWO /t/THREE; /t/run\n"
+    )
+    done = context.build(text + SHOW.format("/t"))
+    assert '\nhello you x "q" $WHO\nhello $WHO \\n\ntabbed you\nran by you\n' in done
+    for line in ("./ONE 644 5:6", "./TWO 644 5:6", "./THREE 644 5:6", "./run 755 0:0"):
+        assert f"\n{line}\n" in done
+    assert context.build(text).count("Using cache") == 4
+    assert context.build(text.replace("hello", "bye")).count("Using cache") == 1
+    refused = context.build("COPY src <<EOF\nEOF\n", check=False)
+    assert "line 2: COPY cannot accept a heredoc as a destination" in refused
+    assert "unterminated heredoc" in context.build("COPY <<EOF /t\n", check=False)
+
+
+def test_triggers_with_heredocs(engine: Engine, context: Context) -> None:
+    context.build("ONBUILD COPY <<A <<B /d/\na $HOME\nA\nb\nB\nONBUILD ADD <<C /c\nc\nC\n", "-t", "trigger")
+    done = engine.docker("build", "-", stdin="FROM trigger\nRUN cat /d/A /d/B /c\n")
+    assert "\na \nb\nc\n" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("repositories"))
+    yield site
+    site.close()
+
+
+def test_downloads(context: Context, site: Site) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.add(context.directory / "src/a/g.md", "in/g.md")
+    site.pages["/a.tar"] = Page(data.getvalue())
+    url = f"{site.url}/a.tar"
+    digests = {name: hashlib.new(name, data.getvalue()).hexdigest() for name in ("sha256", "sha512")}
+    text = "".join(f"ADD --checksum={name}:{digest} {url} /t/{name}\n" for name, digest in digests.items())
+    text += f"ADD --unpack=true {url} /t/u/\nADD --chmod=444 --chown=1:2 {url} /t/\n"
+    assert shown(context, text) == [
+        "a.tar 444 1:2", "sha256 600 0:0", "sha512 600 0:0", "u 755 0:0", "u/in 755 0:0", "u/in/g.md 755 0:0"
+    ]  # fmt: skip
+    wrong = context.build(f"ADD --checksum=sha256:{'0' * 64} {url} /t/", check=False)
+    assert f"digest mismatch sha256:{digests['sha256']}: sha256:{'0' * 64}" in wrong
+    for checksum, sources, message in (
+        ("sha256:12", url, "invalid checksum digest length"),
+        ("md5:12", url, "unsupported digest algorithm"),
+        ("12", url, "invalid checksum digest format"),
+        (f"sha256:{'0' * 64}", f"{url} src", "checksum can't be specified for multiple sources"),
+        (f"sha256:{'0' * 64}", "src", "checksum can't be specified for non-HTTP(S) sources"),
+    ):
+        assert message in context.build(f"ADD --checksum={checksum} {sources} /t/", check=False)
+
+
+def test_git(context: Context, site: Site) -> None:
+    repository = site.repositories / "added.git"
+    repository.mkdir()
+    git(repository, "init", "-q")
+    first = commit(repository, "first", README_md="r", sub__file="s")
+    git(repository, "checkout", "-qb", "other")
+    commit(repository, "other", only="o")
+    git(repository, "checkout", "-q", "master")
+    url = f"{site.url}/git/added.git"
+    text = f"ADD --checksum={first} {url} /t\nADD {url}#other:sub /t/s/\nADD --chown=1:2 {url}#other /t/o\n"
+    assert shown(context, text) == [
+        "README_md 644 0:0", "o 755 1:2", "o/README_md 644 1:2", "o/only 644 1:2", "o/sub 755 1:2",
+        "o/sub/file 644 1:2", "s 755 0:0", "s/file 644 0:0", "sub 755 0:0", "sub/file 644 0:0",
+    ]  # fmt: skip
+    assert "\n.git\n" in context.build(f"ADD --keep-git-dir=true {url} /t\nRUN ls -A /t\n")
+    wrong = context.build(f"ADD --checksum={'0' * 40} {url} /t", check=False)
+    assert f"expected checksum to match {'0' * 40}, got {first}" in wrong
