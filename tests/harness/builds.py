@@ -68,11 +68,14 @@ def leftovers(engine: Engine) -> list[str]:
 
 
 def traces(engine: Engine) -> set[str]:
-    """All that a build can leave: :func:`leftovers`, layers, images, mounts, and processes at work."""
+    """All that a build can leave: :func:`leftovers`, layers, images, mounts, and processes at work.
+
+    An image's init layer is made with its first container, and goes with the image.
+    """
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return {
         *leftovers(engine),
-        *(str(path) for path in (engine.data_root / "overlay2").iterdir()),
+        *(str(path) for path in (engine.data_root / "overlay2").iterdir() if not path.name.endswith("-init")),
         *engine.docker("images", "-aq").stdout.split(),
         *(line for line in mounts if str(engine.root) in line),
         *workers(engine),

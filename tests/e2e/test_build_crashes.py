@@ -1,0 +1,110 @@
+"""kill -9 of the engine in each phase of a build: nothing is left, and the next build goes on from there."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.builds import files, post, said, traces, workers
+from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
+from tests.harness.web import Page, Site
+
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(120)]
+
+#: Files, so many that copying them takes some tenths of a second.
+MANY = 1200
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.close()
+
+
+def steps(number: str, last: str) -> str:
+    """Two steps that are done before the one that is not; *number* tells one test's from another's."""
+    return f"FROM busybox\nENV N={number}\nRUN echo first >/first\n{last}\n"
+
+
+def crash(engine: Engine, context: bytes, busy: Callable[[], bool], *, parameters: str = "") -> None:
+    """Kill the engine as soon as the build is *busy*, and its client with it."""
+    command = ["curl", "-sS", "--no-buffer", "-X", "POST", "-T", "-", "--unix-socket", str(engine.socket),
+               f"http://docker/v1.41/build?{parameters}"]  # fmt: skip
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as client:
+        assert client.stdin is not None
+        try:
+            client.stdin.write(context)
+            client.stdin.flush()
+            if parameters or context.endswith(bytes(1024)):
+                client.stdin.close()
+            wait_until(busy, "the build is busy", 20, poll=0.005)
+            engine.kill("engine")
+        finally:
+            client.kill()
+    engine.wait_ready()
+
+
+def helper(engine: Engine, name: str) -> Callable[[], bool]:
+    return lambda: any(name in line for line in workers(engine))
+
+
+def test_in_run(engine: Engine) -> None:
+    context = files(Dockerfile=steps("run", "RUN sleep 60"))
+    crash(engine, context, lambda: "sleep 60" in engine.docker("ps", "--no-trunc").stdout)
+    wait_until(lambda: not engine.docker("ps", "-aq").stdout, "the container is gone")
+    once = traces(engine)
+    again = said(post(engine, files(Dockerfile=steps("run", "RUN sleep 0"))))
+    assert again.count("Using cache") == 2 and "Successfully built" in again
+    assert once <= traces(engine)
+
+
+@pytest.mark.parametrize("source", ["context", "stage"])
+def test_in_copy(engine: Engine, source: str) -> None:
+    names = {f"many__{number}": "x" * 2000 for number in range(MANY)}
+    begin = steps(source, "")
+    if source == "stage":
+        begin = f"FROM busybox AS other\nCOPY many /m\n{begin}COPY --from=other /m /c\n"
+    first = said(post(engine, files(Dockerfile=begin.split("COPY --from")[0], **names)))
+    assert "Successfully built" in first
+    before = traces(engine)
+    context = files(Dockerfile=begin if source == "stage" else f"{begin}COPY many /c\n", **names)
+    crash(engine, context, helper(engine, "docker-buildcopy"))
+    wait_until(lambda: traces(engine) == before, "nothing is left")
+    again = said(post(engine, context))
+    assert again.count("Using cache") == (3 if source == "stage" else 2)
+    assert "Successfully built" in again
+
+
+def test_while_the_context_is_sent(engine: Engine) -> None:
+    before = traces(engine)
+    context = files(Dockerfile=steps("sent", "RUN true"), big=b"x" * 3_000_000)
+    cut = context[:2_000_000]
+    unpacked = (engine.data_root / "tmp").glob
+    crash(engine, cut, lambda: any(path.stat().st_size for path in unpacked("build-*/big")))
+    wait_until(lambda: traces(engine) == before, "nothing is left")
+    assert "Successfully built" in post(engine, context)
+
+
+def test_in_a_clone(engine: Engine, site: Site) -> None:
+    site.pages["/slow.git/info/refs"] = Page(status=404, seconds=60)
+    before = traces(engine)
+    crash(engine, b"", helper(engine, "git-remote-http"), parameters=f"remote={site.url}/slow.git")
+    wait_until(lambda: traces(engine) == before, "nothing is left")
+
+
+def test_in_a_download(engine: Engine, site: Site) -> None:
+    site.pages["/slow"] = Page(b"x", seconds=60)
+    begin = steps("download", "")
+    assert "Successfully built" in post(engine, files(Dockerfile=begin))
+    before = traces(engine)
+    context = files(Dockerfile=f"{begin}ADD {site.url}/slow /d\n")
+    crash(engine, context, helper(engine, "docker-download"))
+    wait_until(lambda: traces(engine) == before, "nothing is left")
+    site.pages["/slow"] = Page(b"x")
+    again = said(post(engine, context))
+    assert again.count("Using cache") == 2 and "Successfully built" in again
