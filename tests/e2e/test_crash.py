@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,3 +170,19 @@ def _alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_shim_that_outlives_its_zygote_leaves_no_zombie(engine: Engine, name: str) -> None:
+    """It is adopted by ``wharfd``, and reaped there: pid 1 may be anything."""
+    engine.docker("run", "-d", "--name", name, "busybox", "sleep", "300")
+    shim = parent_of(state(engine, name)["Pid"])
+    engine.kill("containerd-shim")
+    assert engine.process is not None
+    wait_until(lambda: parent_of(shim) == engine.process.pid, "the shim is adopted")
+    engine.wait_ready()
+    engine.docker("rm", "-f", name)
+    wait_until(lambda: not Path(f"/proc/{shim}").exists(), "the shim is reaped")
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

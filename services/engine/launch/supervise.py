@@ -5,6 +5,9 @@
   for its stacks.
 * The services die with the supervisor (PR_SET_PDEATHSIG): one that is killed leaves no second set
   of services behind. Containers have shims, which outlive both.
+* Shims outlive the zygote that forked them. They become children of this process then (a child
+  subreaper, prctl(2)), and supervisord reaps what it does not know: a pid 1 that does not, as is common
+  in containers, would collect zombies.
 * What the services print also goes to the daemon's standard error.
 * A service that says at the daemon's start that it can never start (``EXIT_MISCONFIGURED``) ends
   the daemon with status 1.
@@ -30,6 +33,7 @@ from supervisor.supervisord import Supervisor
 from services.protocol.exits import EXIT_MISCONFIGURED
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 #: Seconds within which a service finds out that it cannot start.
 _START_WINDOW = 30.0
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -148,6 +152,7 @@ def run(configuration: Path, reload: Callable[[], None]) -> int:
 
     *reload* is called on SIGHUP, before the engine gets it; it must not raise.
     """
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wakeup = _Wakeup()
     options = _Options(wakeup)
     options.realize(["-c", str(configuration)], doc=__doc__, progname="wharfd")
