@@ -77,8 +77,10 @@ class Shims:
         answer: pb.StartResponse = await self._call(self._tasks.Start(request))
         return answer
 
-    async def delete(self, container_id: str, exec_id: str = "", *, kill: bool = False) -> pb.DeleteResponse:
-        request = pb.DeleteRequest(id=container_id, exec_id=exec_id, kill=kill)
+    async def delete(
+        self, container_id: str, exec_id: str = "", *, kill: bool = False, idle: bool = False
+    ) -> pb.DeleteResponse:
+        request = pb.DeleteRequest(id=container_id, exec_id=exec_id, kill=kill, idle=idle)
         answer: pb.DeleteResponse = await self._repeated(self._tasks.Delete, request)
         if not exec_id:
             self._seen.pop(container_id, None)  # the next shim has a clock of its own

@@ -176,14 +176,16 @@ class StartResponse(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., started_at: _Optional[int] = ...) -> None: ...
 
 class DeleteRequest(_message.Message):
-    __slots__ = ("id", "exec_id", "kill")
+    __slots__ = ("id", "exec_id", "kill", "idle")
     ID_FIELD_NUMBER: _ClassVar[int]
     EXEC_ID_FIELD_NUMBER: _ClassVar[int]
     KILL_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
     id: str
     exec_id: str
     kill: bool
-    def __init__(self, id: _Optional[str] = ..., exec_id: _Optional[str] = ..., kill: _Optional[bool] = ...) -> None: ...
+    idle: bool
+    def __init__(self, id: _Optional[str] = ..., exec_id: _Optional[str] = ..., kill: _Optional[bool] = ..., idle: _Optional[bool] = ...) -> None: ...
 
 class DeleteResponse(_message.Message):
     __slots__ = ("pid", "exit_status", "exited_at")
@@ -380,7 +382,7 @@ class SubscribeRequest(_message.Message):
     def __init__(self, since: _Optional[int] = ...) -> None: ...
 
 class Envelope(_message.Message):
-    __slots__ = ("timestamp", "id", "start", "exit", "oom", "exec_started", "detached", "shim_lost", "synchronised")
+    __slots__ = ("timestamp", "id", "start", "exit", "oom", "exec_started", "detached", "shim_lost", "synchronised", "idle")
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -390,6 +392,7 @@ class Envelope(_message.Message):
     DETACHED_FIELD_NUMBER: _ClassVar[int]
     SHIM_LOST_FIELD_NUMBER: _ClassVar[int]
     SYNCHRONISED_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
     timestamp: int
     id: str
     start: TaskStart
@@ -399,7 +402,8 @@ class Envelope(_message.Message):
     detached: TaskDetached
     shim_lost: ShimLost
     synchronised: Synchronised
-    def __init__(self, timestamp: _Optional[int] = ..., id: _Optional[str] = ..., start: _Optional[_Union[TaskStart, _Mapping]] = ..., exit: _Optional[_Union[TaskExit, _Mapping]] = ..., oom: _Optional[_Union[TaskOOM, _Mapping]] = ..., exec_started: _Optional[_Union[TaskExecStarted, _Mapping]] = ..., detached: _Optional[_Union[TaskDetached, _Mapping]] = ..., shim_lost: _Optional[_Union[ShimLost, _Mapping]] = ..., synchronised: _Optional[_Union[Synchronised, _Mapping]] = ...) -> None: ...
+    idle: TaskIdle
+    def __init__(self, timestamp: _Optional[int] = ..., id: _Optional[str] = ..., start: _Optional[_Union[TaskStart, _Mapping]] = ..., exit: _Optional[_Union[TaskExit, _Mapping]] = ..., oom: _Optional[_Union[TaskOOM, _Mapping]] = ..., exec_started: _Optional[_Union[TaskExecStarted, _Mapping]] = ..., detached: _Optional[_Union[TaskDetached, _Mapping]] = ..., shim_lost: _Optional[_Union[ShimLost, _Mapping]] = ..., synchronised: _Optional[_Union[Synchronised, _Mapping]] = ..., idle: _Optional[_Union[TaskIdle, _Mapping]] = ...) -> None: ...
 
 class TaskStart(_message.Message):
     __slots__ = ("pid",)
@@ -438,6 +442,10 @@ class TaskDetached(_message.Message):
     EXEC_ID_FIELD_NUMBER: _ClassVar[int]
     exec_id: str
     def __init__(self, exec_id: _Optional[str] = ...) -> None: ...
+
+class TaskIdle(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ShimLost(_message.Message):
     __slots__ = ()

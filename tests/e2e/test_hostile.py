@@ -40,7 +40,8 @@ _OWN_500 = re.compile(
     r"|Cannot update container \w+: "
     r"|ps failed|error: |garbage option|Couldn't find PID field"
     r"|Cannot mkdir: |error while creating mount source path "
-    r"|create .*: error while creating volume root path .*: file name too long"
+    r"|create .*: error while creating volume root path "
+    r"|create [\w.-]{8000}|invalid --security-opt "
     r"|ulimit option "
     r"|unable to find (user|group) "
     r"|--storage-opt is supported only for overlay over xfs",

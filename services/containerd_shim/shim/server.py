@@ -14,7 +14,6 @@ import msgspec
 from services.containerd_shim.loop import IN, OUT, Loop
 from services.containerd_shim.shim import methods, streams
 from services.containerd_shim.shim.task import Task
-from services.containerd_shim.stdio.client import Client
 from services.protocol import fdpass
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import InvalidParameter, WharfError, to_failure
@@ -120,7 +119,7 @@ class Connection:
         try:
             if not fds:
                 raise InvalidParameter("a connection was handed over without its descriptor")
-            streams.accept(self._server.task, envelope, fds[0], self._server.clients)
+            streams.accept(self._server.task, envelope, fds[0])
             del fds[0]
         except Exception as error:
             if not isinstance(error, WharfError):
@@ -135,8 +134,6 @@ class Server:
     def __init__(self, loop: Loop, listener: socket.socket) -> None:
         self.loop = loop
         self.task: Task
-        #: Clients with an open connection, also those that only take the rest of their output.
-        self.clients: set[Client] = set()
         self._listener = listener
         self._connections: set[Connection] = set()
         self._finished: Callable[[], None] | None = None
@@ -167,7 +164,7 @@ class Server:
             return
         for connection in [each for each in self._connections if each.idle]:
             connection.close()
-        if self._connections or self.clients:
+        if self._connections or self.task.clients:
             self.loop.later(0.02, self._check)
         else:
             self._finished()

@@ -18,30 +18,27 @@ from services.protocol.shim import Attach, ReadLogs, Stream
 _decode = msgspec.msgpack.Decoder(Stream).decode
 
 
-def accept(task: Task, envelope: HandoverEnvelope, fd: int, clients: set[Client]) -> None:
+def accept(task: Task, envelope: HandoverEnvelope, fd: int) -> None:
     """Take over the connection *fd*; its head has been written when this returns.
 
-    Raises before anything is written; *fd* is then the caller's still. *clients* holds those whose
-    connections are open.
+    Raises before anything is written; *fd* is then the caller's still.
     """
     stream = _decode(envelope.payload)
     if isinstance(stream, ReadLogs):
         if task.hub is None:
             raise Unimplemented("configured logging driver does not support reading")
-        client = _client(task, envelope, fd, False, clients)
+        client = _client(task, envelope, fd, False)
         Follower(task.hub, client, stream)
     else:
         process = _check_attach(task, stream)
-        client = _client(task, envelope, fd, stream.multiplexed and not process.terminal, clients)
+        client = _client(task, envelope, fd, stream.multiplexed and not process.terminal)
         _attach(task, process, client, stream, envelope.pending)
 
 
-def _client(
-    task: Task, envelope: HandoverEnvelope, fd: int, multiplexed: bool, clients: set[Client]
-) -> Client:
+def _client(task: Task, envelope: HandoverEnvelope, fd: int, multiplexed: bool) -> Client:
     client = Client(task.loop, fd, chunked=envelope.chunked, multiplexed=multiplexed)
-    clients.add(client)
-    client.on_closed = lambda: clients.discard(client)
+    task.clients.add(client)
+    client.on_closed = lambda: task.left(client)
     if envelope.head:
         client.raw(envelope.head)
     return client
@@ -78,7 +75,8 @@ def _attach(task: Task, process: Process, client: Client, attach: Attach, pendin
             stderr=attach.stderr,
             multiplexed=attach.multiplexed and not process.terminal,
         )
-        Follower(task.hub, client, request, finished=join)
+        caught_up = (lambda: process.streams.hold(client)) if attach.stream else None
+        Follower(task.hub, client, request, finished=join, caught_up=caught_up)
         return
     join()
     if attach.start:

@@ -26,6 +26,7 @@ from services.containerd_shim.runtime.container import Container, Started, Stdio
 from services.containerd_shim.shim.events import EventLog
 from services.containerd_shim.shim.maker import Maker, Making, load_spec
 from services.containerd_shim.shim.process import Process
+from services.containerd_shim.stdio.client import Client
 from services.containerd_shim.stdio.follow import LogHub
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
@@ -63,6 +64,8 @@ class Task:
             sink=sink,
         )
         self.execs: dict[str, Process] = {}
+        #: Clients with an open connection, also those that only take the rest of their output.
+        self.clients: set[Client] = set()
         self._making: Making | None = None
         self._container: Container | None = None
         self._sink = sink
@@ -86,6 +89,16 @@ class Task:
         if exec_id not in self.execs:
             raise NotFound(f"exec {exec_id} of container {self.id} not found")
         return self.execs[exec_id]
+
+    @property
+    def never_made(self) -> bool:
+        return self.init.status == pb.PREPARED and self._making is None
+
+    def left(self, client: Client) -> None:
+        """*client* has closed its connection."""
+        self.clients.discard(client)
+        if self.never_made and not self.clients:
+            self.events.publish(idle=pb.TaskIdle())
 
     @property
     def bundle(self) -> str:
@@ -290,6 +303,8 @@ class Task:
     def delete(self, request: pb.DeleteRequest, reply: Callable[[pb.DeleteResponse], None]) -> None:
         """Of a stopped process; with ``kill`` it is killed first and the answer comes later."""
         process = self.process(request.exec_id)
+        if request.idle and (self.clients or not self.never_made):
+            raise Conflict(f"container {self.id} is in use")
         if process.status in (pb.PREPARED, pb.STOPPED):
             if process is self.init and self._maker is not None:
                 self._maker.dismiss()

@@ -79,24 +79,34 @@ class LogHub:
 
 
 class Follower:
-    """One client's way through the log; *finished* is called at its end instead of closing it."""
+    """One client's way through the log; *finished* is called at its end instead of closing it.
+
+    *caught_up* is called when it has got what there was at the beginning: to go on to the very end, the
+    caller has to hold the output back then, for a container may write faster than the client reads.
+    """
 
     def __init__(
-        self, hub: LogHub, client: Client, request: ReadLogs, finished: Callable[[], None] | None = None
+        self,
+        hub: LogHub,
+        client: Client,
+        request: ReadLogs,
+        finished: Callable[[], None] | None = None,
+        caught_up: Callable[[], None] | None = None,
     ) -> None:
         self.request = request
         self.client = client
         self.renderer = Renderer(hub.sink.format, request)
         self._hub = hub
         self._finished = finished
+        self._caught_up = caught_up
         # What was there when it was asked for: a container that writes fast would never let it end.
         # (An attach has to go on to the very place where its output begins.)
-        bounded = not request.follow and finished is None
-        if bounded:
+        if not request.follow:
             hub.sink.flush()
         files = hub.sink.files
-        end = (files.generation, files.size) if bounded else None
-        self._reader: LogReader | None = LogReader(files, request.tail, end)
+        self._there = (files.generation, files.size)
+        bounded = not request.follow and caught_up is None
+        self._reader: LogReader | None = LogReader(files, request.tail, self._there if bounded else None)
         self._over = False
         client.on_unblocked = self._go_on
         client.on_gone = self._gone
@@ -117,6 +127,7 @@ class Follower:
         records = self._reader.read()
         if records:
             self.take(self.renderer.render(records), self.renderer.done)
+            self._look_how_far()
             if not self.client.blocked:
                 self._go_on()
         elif self.request.follow:
@@ -125,6 +136,13 @@ class Follower:
             self._hub.caught_up(self)
         else:
             self.finish()
+
+    def _look_how_far(self) -> None:
+        if self._caught_up is None or self._reader is None:
+            return
+        if (self._reader.generation, self._reader.offset) >= self._there:
+            caught_up, self._caught_up = self._caught_up, None
+            caught_up()
 
     def take(self, out: bytes, done: bool) -> None:
         if out:

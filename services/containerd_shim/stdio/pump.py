@@ -38,6 +38,7 @@ class Streams:
         self._sink = sink
         self._clients: dict[Client, Attach] = {}
         self._outputs: dict[Output, int] = {}
+        self._held_by: set[Client] = set()
         self._drained: Callable[[], None] | None = None
         self._timer: Timer | None = None
         self.input = Input(loop, self._pace_input)
@@ -52,6 +53,19 @@ class Streams:
             self.input.open(stdin)
         self._pace_output()
 
+    def hold(self, client: Client) -> None:
+        """Read no output until *client* joins, or leaves: it has some of the log still to take."""
+        gone = client.on_gone
+
+        def release() -> None:
+            gone()
+            self._held_by.discard(client)
+            self._pace_output()
+
+        client.on_gone = release
+        self._held_by.add(client)
+        self._pace_output()
+
     def join(self, client: Client, attach: Attach, detached: Callable[[], None], pending: bytes) -> None:
         """Send *client* what comes from now on, and take its input; *pending* is its first.
 
@@ -61,6 +75,7 @@ class Streams:
             client.end()
             return
         self._clients[client] = attach
+        self._held_by.discard(client)
         client.on_unblocked = self._pace_output
         client.on_gone = lambda: self._left(client)
         if attach.stdin:
@@ -133,7 +148,8 @@ class Streams:
 
     def _pace_output(self) -> None:
         """Read output unless a client has not taken what it was sent."""
-        wanted = self._drained is not None or not any(client.blocked for client in self._clients)
+        held = self._held_by or any(client.blocked for client in self._clients)
+        wanted = self._drained is not None or not held
         for output in list(self._outputs):
             output.watch(wanted)
 

@@ -57,6 +57,8 @@ def _work(services: Services, entry: Entry, envelope: pb.Envelope) -> Coroutine[
             return _exec_started(services, entry, envelope.exec_started)
         case "detached":
             return _detached(services, entry, envelope.detached.exec_id)
+        case "idle":
+            return _idle(services, entry)
         case "shim_lost":
             return _shim_lost(services, entry)
         case _:
@@ -157,6 +159,15 @@ async def _exec_started(services: Services, entry: Entry, started: pb.TaskExecSt
         exec_.pid = started.pid
         services.execs.save(exec_)
         entry.runtime.notify()
+
+
+async def _idle(services: Services, entry: Entry) -> None:
+    """Who attached to a container before its start has gone: its shim is not kept for that alone."""
+    async with entry.runtime.lock:
+        if not transitions.has_task(entry.state):
+            with contextlib.suppress(NotFound, Conflict):  # somebody attaches just now
+                await services.shims.delete(entry.id, idle=True)
+                entry.runtime.log_failure = None
 
 
 async def _detached(services: Services, entry: Entry, exec_id: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import Conflict, InvalidParameter, Unimplemented
 from services.protocol.shim import Attach, ReadLogs
 from tests.harness.shims import Service, frames, hand_over, read_all, read_until, wait_for
 
@@ -215,4 +216,64 @@ def test_no_log_no_reading(service: Service, name: str) -> None:
     path = service.shell(name, "sleep 100", driver="none")
     with pytest.raises(Unimplemented, match="configured logging driver does not support reading"):
         hand_over(path, ReadLogs())
+    service.delete(name)
+
+
+def test_the_log_of_a_fast_writer_ends_and_the_attach_begins(service: Service, name: str) -> None:
+    """A slow client gets what there was, and from then on the writer waits for it."""
+    path = service.shell(name, "seq 1000000; sleep 100")
+    wait_for(lambda: service.log_path(name).stat().st_size > 1 << 20)
+    connection = hand_over(path, Attach(logs=True, stdout=True))
+    received = bytearray()
+
+    def read(size: int) -> None:
+        while len(received) < size:
+            received.extend(connection.recv(1 << 15))
+            time.sleep(0.002)
+
+    read(4 << 20)
+    size = service.log_path(name).stat().st_size
+    assert size < 60_000_000  # a line is 72 bytes and more: it is not all there
+    time.sleep(0.3)
+    assert service.log_path(name).stat().st_size == size
+    read(6_500_000)
+    lines = frames(bytes(received))[1].split(b"\n")
+    assert lines[:-2] == [b"%d" % number for number in range(1, len(lines) - 1)]
+    connection.close()
+    service.delete(name)
+
+
+def test_who_leaves_while_the_log_is_replayed_holds_up_nobody(service: Service, name: str) -> None:
+    path = service.shell(name, "seq 300000; sleep 100")
+    wait_for(lambda: service.log_path(name).stat().st_size > 1 << 20)
+    connection = hand_over(path, Attach(logs=True, stdout=True))
+    connection.recv(1 << 15)
+    connection.close()
+    wait_for(lambda: service.log_path(name).read_bytes().count(b"\n") == 300000)
+    service.delete(name)
+
+
+def test_a_prepared_shim_is_idle_when_its_last_client_leaves(service: Service, name: str) -> None:
+    path = service.prepare(name)
+    first, second = (hand_over(path, Attach(stdout=True)) for _ in range(2))
+    with pytest.raises(Conflict):
+        service.call("Delete", pb.DeleteRequest(id=name, idle=True))
+    first.close()
+    second.close()
+    wait_for(lambda: idle_delete(service, name))
+    assert not Path(path).exists()
+
+
+def idle_delete(service: Service, name: str) -> bool:
+    try:
+        service.call("Delete", pb.DeleteRequest(id=name, idle=True))
+    except Conflict:
+        return False
+    return True
+
+
+def test_a_made_container_is_never_idle(service: Service, name: str) -> None:
+    service.shell(name, "sleep 100")
+    with pytest.raises(Conflict):
+        service.call("Delete", pb.DeleteRequest(id=name, idle=True))
     service.delete(name)

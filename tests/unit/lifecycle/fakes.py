@@ -75,7 +75,9 @@ class FakeShims(Shims):
         task.pid = task.pid or next(_pids)
         return pb.StartResponse(pid=task.pid, started_at=task.started_at)
 
-    async def delete(self, container_id: str, exec_id: str = "", *, kill: bool = False) -> pb.DeleteResponse:
+    async def delete(
+        self, container_id: str, exec_id: str = "", *, kill: bool = False, idle: bool = False
+    ) -> pb.DeleteResponse:
         if exec_id:
             if exec_id not in self.execs:
                 raise NotFound(f"exec {exec_id} not found")
