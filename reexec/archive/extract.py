@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reexec.archive.streams import BLOCK, CutOff, Source
-from reexec.archive.tarfmt import Data, atime_ns, members, mtime_ns, xattrs
-from services.protocol.errors import InvalidParameter
+from reexec.archive.tarfmt import Data, atime_ns, members, mtime_ns, parts, xattrs
+from services.protocol.errors import InvalidParameter, SystemError_
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -71,17 +71,27 @@ class Extractor:
             name = self._clean(info.name)
             self.owner_names.add((info.uname, info.gname))
             path = os.path.join(directory, name) if name else directory
-            if self.options.whiteouts is not Whiteouts.LITERAL and self._whiteout(name, path):
-                continue
-            if not name and self.options.whiteouts is Whiteouts.LITERAL and info.isdir():
-                continue  # what the tree is put into stays as it is
-            if name:
-                self._parents(os.path.dirname(path), directory)
-            self._entry(info, reader, path, directory)
+            try:
+                self._member(info, reader, name, path, directory)
+            except OSError as error:
+                raise _refused(info, path, error) from error
+            except (ValueError, OverflowError) as error:  # a NUL in a name, a number beyond C's
+                raise InvalidParameter("archive/tar: invalid tar header") from error
         # A directory's time changes with every entry made in it, so it is set last, inside out.
         for path, atime, mtime in reversed(self._directory_times):
             if os.path.isdir(path) and not os.path.islink(path):
                 os.utime(path, ns=(atime, mtime))
+
+    def _member(
+        self, info: tarfile.TarInfo, reader: Data | None, name: str, path: str, directory: str
+    ) -> None:
+        if self.options.whiteouts is not Whiteouts.LITERAL and self._whiteout(name, path):
+            return
+        if not name and self.options.whiteouts is Whiteouts.LITERAL and info.isdir():
+            return  # what the tree is put into stays as it is
+        if name:
+            self._parents(os.path.dirname(path), directory)
+        self._entry(info, reader, path, directory)
 
     @property
     def size(self) -> int:
@@ -200,15 +210,12 @@ class Extractor:
     def _file(info: tarfile.TarInfo, reader: Data, path: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            left = info.size
-            while left:
-                data = reader.read(min(left, BLOCK))
-                if not data:
-                    raise CutOff
-                view = memoryview(data)
-                left -= len(view)
-                while view:
-                    view = view[os.write(fd, view) :]
+            # Of a sparse file only the parts that there are: a header of a few bytes may claim exabytes.
+            for offset, length in parts(info):
+                reader.seek(offset)
+                os.lseek(fd, offset, os.SEEK_SET)
+                _copy(reader, length, fd)
+            os.ftruncate(fd, info.size)
         finally:
             os.close(fd)
 
@@ -225,6 +232,34 @@ class Extractor:
                     raise
         if not info.isdir():
             os.utime(path, ns=(atime_ns(info), mtime_ns(info)), follow_symlinks=False)
+
+
+def _copy(reader: Data, length: int, fd: int) -> None:
+    while length:
+        data = reader.read(min(length, BLOCK))
+        if not data:
+            raise CutOff
+        view = memoryview(data)
+        length -= len(view)
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+_CALLS = {
+    tarfile.DIRTYPE: "mkdir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "link",
+    tarfile.CHRTYPE: "mknod",
+    tarfile.BLKTYPE: "mknod",
+    tarfile.FIFOTYPE: "mknod",
+}
+
+
+def _refused(info: tarfile.TarInfo, path: str, error: OSError) -> SystemError_:
+    """The kernel's refusal, as Go says it: ``mkdir /a/b: not a directory``."""
+    text = os.strerror(error.errno) if error.errno else str(error)
+    call = _CALLS.get(info.type, "open")
+    return SystemError_(f"{call} {os.fsdecode(error.filename or path)}: {text[:1].lower()}{text[1:]}")
 
 
 #: ENOTSUP, and EPERM for attributes of security modules the host has not (moby ignores both).

@@ -9,6 +9,7 @@ contents: a sequence of msgpack values, compressed with zstd, each raw bytes or 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from typing import IO
 
@@ -104,6 +105,8 @@ def contents(path: str, length: int) -> Iterator[bytes]:
     except OSError as error:
         raise SystemError_(f"layer cannot be put together: {path}: {error.strerror}") from error
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise SystemError_(f"layer cannot be put together: {path} is no file")
         left = length
         while left:
             data = os.read(fd, min(left, BLOCK))

@@ -15,6 +15,8 @@ XATTR_PREFIX = "SCHILY.xattr."
 
 #: Bytes the library reads ahead; every read copies what is left of them.
 _READ_AHEAD = 64 << 10
+#: Reads behind the end of the stream that end a skip; the library looks there a few times anyway.
+_MAX_BEHIND = 64
 #: Bytes of a long name or of extended headers; they are held in memory (Go's archive/tar: 1 MiB).
 _MAX_HEADER = 1 << 20
 _IN_MEMORY = (
@@ -37,6 +39,9 @@ class _StrictInfo(tarfile.TarInfo):
             raise tarfile.ReadError("archive/tar: invalid tar header") from error
         except tarfile.TruncatedHeaderError as error:  # type: ignore[attr-defined]
             raise tarfile.ReadError("unexpected EOF") from error
+        except (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+            # Extended headers whose values are of another kind, or that never end.
+            raise tarfile.ReadError("archive/tar: invalid tar header") from error
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
         if self.type in _IN_MEMORY and self.size > _MAX_HEADER:
@@ -50,6 +55,12 @@ class Data:
     def __init__(self, reader: IO[bytes]) -> None:
         self._reader = reader
 
+    def seek(self, offset: int) -> None:
+        """Forward only. Raises ``ValueError``."""
+        if offset < 0:
+            raise ValueError("negative offset")
+        self._reader.seek(offset)
+
     def read(self, size: int) -> bytes:
         """At most *size* bytes; raises :class:`SystemError_` when the archive is cut off."""
         try:
@@ -59,15 +70,23 @@ class Data:
 
 
 class _Counted:
-    """Counts what is read from *source*."""
+    """Counts what is read from *source*, and does not let the library read on and on behind its end.
+
+    A header may announce exabytes: the library skips them block by block, whether there are any or not.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self.size = 0
+        self._behind = 0
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._source.read(size)
         self.size += len(data)
+        if not data:
+            self._behind += 1
+            if self._behind > _MAX_BEHIND:
+                raise tarfile.ReadError("unexpected end of data")
         return data
 
 
@@ -97,7 +116,8 @@ def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, Data | None]]:
             # TarFile keeps every header for random access; this is one pass.
             tar.members.clear()  # type: ignore[attr-defined]
             reader = tar.extractfile(info) if info.isreg() else None
-            yield info, Data(reader) if reader is not None else None
+            # Below the library's buffer, which would copy everything once more and cannot skip holes.
+            yield info, Data(reader.raw) if reader is not None else None  # type: ignore[attr-defined]
     except tarfile.TarError as error:
         raise _failure(error) from error
     except OverflowError as error:
@@ -124,6 +144,13 @@ def _failure(error: tarfile.TarError) -> SystemError_:
     return SystemError_(f"archive/tar: invalid tar header: {text}")
 
 
+def parts(info: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """(offset, bytes) of what a file has; between them are holes, if it is sparse."""
+    if not info.issparse():
+        return [(0, info.size)]
+    return list(info.sparse or ())  # type: ignore[arg-type]
+
+
 def mtime_ns(info: tarfile.TarInfo) -> int:
     """Modification time in nanoseconds, from the PAX record where there is one."""
     return _nanoseconds(info.pax_headers.get("mtime"), info.mtime)
@@ -136,12 +163,16 @@ def atime_ns(info: tarfile.TarInfo) -> int:
 
 
 def _nanoseconds(record: str | None, fallback: float) -> int:
-    if record is not None:
-        try:
-            return int(Decimal(record) * 1_000_000_000)
-        except (InvalidOperation, ValueError, OverflowError):
-            pass
-    return int(fallback) * 1_000_000_000
+    """What no clock shows is the epoch, as in moby's ``boundTime``."""
+    try:
+        found = int(Decimal(record) * 1_000_000_000) if record is not None else int(fallback) * 1_000_000_000
+    except (InvalidOperation, ValueError, OverflowError):
+        return 0
+    return found if 0 <= found < _MAX_TIME else 0
+
+
+#: Nanoseconds that 64 bits hold.
+_MAX_TIME = 1 << 63
 
 
 def xattrs(info: tarfile.TarInfo) -> dict[str, bytes]:

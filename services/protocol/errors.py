@@ -10,6 +10,7 @@ Kinds follow containerd's ``errdefs`` and moby's ``errdefs`` packages. A boundar
 from __future__ import annotations
 
 import enum
+import os
 
 import msgspec
 
@@ -35,6 +36,8 @@ MAX_TEXT = 8192
 
 
 def _cut(text: str) -> str:
+    """As a message may carry it: names of files need not be text."""
+    text = text.encode(errors="replace").decode()
     return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
 
 
@@ -157,4 +160,8 @@ def to_failure(error: BaseException) -> Failure:
     """*error* as a :class:`Failure`; anything outside the taxonomy is of kind ``system``."""
     if isinstance(error, WharfError):
         return error.to_failure()
+    if isinstance(error, OSError) and error.errno:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        text = os.strerror(error.errno)
+        return SystemError_(f"{where}{text[:1].lower()}{text[1:]}").to_failure()
     return Failure(ErrorKind.SYSTEM, _cut(str(error)) or type(error).__name__)

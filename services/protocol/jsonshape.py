@@ -71,4 +71,14 @@ def convert(value: Any, kind: type[T]) -> T:
 
 def decode(data: bytes, kind: type[T]) -> T:
     """JSON text as *kind*; raises :class:`msgspec.DecodeError` or ``ValidationError``."""
-    return convert(msgspec.json.decode(data), kind)
+    return convert(parse(data), kind)
+
+
+def parse(data: bytes) -> Any:
+    """Any JSON text; raises :class:`msgspec.DecodeError`. What is not UTF-8 is replaced, as in Go."""
+    try:
+        return msgspec.json.decode(data)
+    except UnicodeDecodeError:
+        return parse(data.decode(errors="replace").encode())
+    except RecursionError as error:
+        raise msgspec.DecodeError("exceeded max depth") from error

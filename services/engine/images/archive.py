@@ -207,7 +207,7 @@ def _decode(data: bytes, kind: type[T], name: str) -> T:
 
 
 def _decode_list(data: bytes, kind: type[T], name: str) -> list[T]:
-    raw = _guarded(data, name, lambda: msgspec.json.decode(data, type=list[Any]))
+    raw = _guarded(data, name, lambda: msgspec.convert(jsonshape.parse(data), list[Any]))
     return _guarded(data, name, lambda: [jsonshape.convert(item, kind) for item in raw])
 
 
@@ -228,6 +228,8 @@ def go_syntax_error(data: bytes) -> str:
     text = data.decode(errors="replace")
     try:
         json.loads(text)
+    except RecursionError:
+        return "exceeded max depth"
     except json.JSONDecodeError as error:
         at = error.pos
         if at >= len(text):

@@ -80,7 +80,7 @@ class Record:
 def parse_config(blob: bytes) -> ImageConfig:
     """Raises ``InvalidParameter`` when *blob* is no image configuration."""
     try:
-        raw = msgspec.json.decode(blob)
+        raw = jsonshape.parse(blob)
         if not isinstance(raw, dict):
             raise InvalidParameter("invalid image JSON, no RootFS key")
         # Only the members that are read must have the right shape.

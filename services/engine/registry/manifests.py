@@ -11,6 +11,7 @@ from services.engine.images.references import check_digest
 from services.engine.registry import platforms
 from services.engine.registry.client import Manifest
 from services.engine.registry.platforms import Platform
+from services.protocol import jsonshape
 from services.protocol.errors import InvalidParameter, NotFound, SystemError_
 
 T = TypeVar("T")
@@ -110,6 +111,6 @@ def choose(manifest: Manifest, wanted: Platform) -> Descriptor:
 
 def _decode(data: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.convert(jsonshape.parse(data), kind)
     except msgspec.MsgspecError as error:
         raise SystemError_(f"invalid manifest: {error}") from error
