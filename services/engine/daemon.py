@@ -177,7 +177,6 @@ async def _build(
         background=background,
     )
     networks.bind(NetworkedContainers(services))
-    System(services).register(router)
     verbs.register(router, services)
     lifecycle_verbs.register(router, services)
     archive.register(router, services)
@@ -190,6 +189,7 @@ async def _build(
     transfer_verbs.register(router, transfers, registries, images)
     builder = Builder(services, images, layers, helpers, BuildCache(store, images), background, transfers)
     builder_verbs.register(router, builder)
+    System(services, builder.records.private).register(router)
     volume_verbs.register(router, volumes)
     network_verbs.register(router, networks)
     return services, builder

@@ -16,9 +16,6 @@ from services.protocol.verbs import builder as verbs
 
 T = TypeVar("T")
 
-#: Names that versions of the API have for an amount of cache that is to be kept, in bytes.
-_SIZES = ("keep-storage", "reserved-space", "max-used-space", "min-free-space")
-
 
 class Build:
     def __init__(self, engine: Engine) -> None:
@@ -38,8 +35,13 @@ class BuildPrune:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         query = Query(req)
-        sizes = (query.integer(name) or 0 for name in _SIZES)
-        args = verbs.PruneArgs(all=query.flag("all"), keep_storage=max(sizes), filters=query.filters())
+        args = verbs.PruneArgs(
+            all=query.flag("all"),
+            reserved_space=_bytes(query, "reserved-space") or _bytes(query, "keep-storage"),
+            max_used_space=_bytes(query, "max-used-space"),
+            min_free_space=_bytes(query, "min-free-space"),
+            filters=query.filters(),
+        )
         reply.document(resp, await self._engine.call(verbs.PRUNE, args))
 
 
@@ -80,6 +82,14 @@ def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
         pull=query.flag("pull"),
         registry_config=registry_config,
     )
+
+
+def _bytes(query: Query, name: str) -> int:
+    try:
+        return query.integer(name) or 0
+    except InvalidParameter as error:
+        text = query.text(name)
+        raise InvalidParameter(f"{name} is in bytes and expects an integer, got {text}: {error}") from None
 
 
 class _Output(msgspec.Struct, rename="pascal"):

@@ -22,15 +22,20 @@ def info(document: dict[str, Any], version: Version) -> dict[str, Any]:
 
 def disk_usage(document: dict[str, Any], version: Version, *, verbose: bool) -> dict[str, Any]:
     """From 1.53 sums per kind of object, with the objects if *verbose*; 1.52 shows both forms."""
+    cache = document.get("BuildCache") or []
     if version < (1, 42):
-        document.setdefault("BuilderSize", 0)
+        document.setdefault("BuilderSize", sum(record["Size"] for record in cache))
+        for record in cache:
+            record["Parent"] = next(iter(record.pop("Parents")), "")
     if version < (1, 52):
         return document
     sums = {
         "ImageUsage": _images(document.get("Images"), document.get("LayersSize", 0)),
         "ContainerUsage": _containers(document.get("Containers")),
         "VolumeUsage": _volumes(document.get("Volumes")),
-        "BuildCacheUsage": _sum(document.get("BuildCache"), lambda _: False, lambda _: 0),
+        "BuildCacheUsage": _sum(
+            document.get("BuildCache"), lambda record: record["InUse"], lambda record: record["Size"]
+        ),
     }
     shown = {name: usage for name, usage in sums.items() if usage is not None}
     if not verbose:

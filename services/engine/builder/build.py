@@ -17,7 +17,8 @@ from services.engine.builder.cachefrom import CacheSources
 from services.engine.builder.cachemounts import CacheMounts
 from services.engine.builder.graph import ContextUses
 from services.engine.builder.output import Output
-from services.engine.builder.pruning import prune
+from services.engine.builder.pruning import Pruning
+from services.engine.builder.records import Records
 from services.engine.builder.squash import squash
 from services.engine.builder.stages import Stages
 from services.engine.builder.steps import Tools
@@ -60,6 +61,8 @@ class Builder:
         self._transfers = transfers
         self._tmp = services.data_root / "tmp"
         self.caches = CacheMounts(services.data_root / "buildcache", helpers)
+        self.records = Records(services, images, layers, cache, self.caches)
+        self._pruning = Pruning(self.records, images, layers, cache, self.caches, services.data_root)
 
     async def recover(self) -> None:
         """Start-up, when containers are known: what builds had that a crash of the engine has ended."""
@@ -72,7 +75,7 @@ class Builder:
             await asyncio.to_thread(context.sweep, self._tmp, build_id)
 
     async def prune(self, args: PruneArgs) -> PruneReply:
-        return await prune(self._services, self._images, self._layers, self._cache, args)
+        return await self._pruning.prune(args)
 
     async def build(self, args: BuildArgs, fd: int) -> AsyncIterator[bytes]:
         """Output lines. What is wrong before the first step is raised; later errors are the last line.
@@ -108,12 +111,28 @@ class Builder:
         owners: str,
         output: Output,
     ) -> None:
-        tools = Tools(
+        with self._cache.pins() as pins:
+            tools = self._tools(args, dockerfile, whole, directory, owners, output, pins)
+            await self._run(tools, tags, dockerfile, whole, output)
+            self._cache.touch(pins)
+
+    def _tools(
+        self,
+        args: BuildArgs,
+        dockerfile: Dockerfile,
+        whole: Program,
+        directory: Path,
+        owners: str,
+        output: Output,
+        pins: set[str],
+    ) -> Tools:
+        return Tools(
             services=self._services,
             images=self._images,
             layers=self._layers,
             helpers=self._helpers,
             cache=self._cache,
+            pins=pins,
             cache_sources=CacheSources(self._images, self._layers, args.cache_from),
             args=args,
             output=output,
@@ -128,6 +147,11 @@ class Builder:
             uses=ContextUses.of(whole.stages),
             slots=asyncio.Semaphore(_at_once()),
         )
+
+    async def _run(
+        self, tools: Tools, tags: list[Reference], dockerfile: Dockerfile, whole: Program, output: Output
+    ) -> None:
+        args = tools.args
         try:
             for warning in dockerfile.warnings:
                 await output.say(f"{warning}\n")

@@ -1,53 +1,117 @@
-"""``docker builder prune``: dead ends of the cache, and with ``all`` the cache itself.
+"""``docker builder prune``: what only the cache has, and with ``all`` the entries of images as well.
 
-The cache is entries (which image a step made of which) and the images they name. What a build was
-asked for, what has a name, what a container uses or another image is built on is no cache and stays.
+Without sizes everything that is not in use goes. With sizes, as BuildKit has them: the least recently
+used goes until what is left is at most ``max_used_space``, or the disk has ``min_free_space``, but never
+so much that less than ``reserved_space`` is left.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from services.engine.builder.cache import BuildCache
-from services.engine.containers.services import Services
+from services.engine.builder.cachemounts import CacheMounts
+from services.engine.builder.records import MOUNT, Records, last_used
 from services.engine.images import ImageManager
-from services.engine.images.model import Record
 from services.engine.images.timestamps import parse_time
 from services.engine.layers import LayerManager
-from services.protocol.errors import InvalidParameter, Unimplemented, WharfError
+from services.protocol.api.system import BuildCacheRecord
+from services.protocol.errors import InvalidParameter, WharfError
 from services.protocol.verbs.builder import PruneArgs, PruneReply
 
-#: Entries have no labels: none has ``label``, all are without (``docker system prune`` passes these on).
-_FILTERS = ("id", "until", "unused-for", "label", "label!")
+#: Of a record, and whether they are conditions without a text.
+_FIELDS = {
+    "id": False, "parent": False, "type": False, "description": False,
+    "inuse": True, "shared": True, "private": True,
+}  # fmt: skip
+#: Records have no labels: none has ``label``, all are without (``docker system prune`` passes these on).
+_OTHERS = ("until", "unused-for", "label", "label!")
+_TRUE, _FALSE = ("", "1", "true"), ("0", "false")
 
 
-async def prune(
-    services: Services, images: ImageManager, layers: LayerManager, cache: BuildCache, args: PruneArgs
-) -> PruneReply:
-    """Raises ``InvalidParameter`` for an unknown filter, ``Unimplemented`` for a size to keep."""
-    _check(args)
-    before = await layers.total_size()
-    until = _until(args)
-    chosen = [image for image in cache.images() if _chosen(images.store.by_id(image), image, args, until)]
-    # Of images that are gone nothing can be told; their entries just go.
-    absent = [image for image in chosen if images.store.by_id(image) is None]
-    dropped: list[str] = []
-    for image in _youngest_first(images, [image for image in chosen if image not in absent]):
-        gone = _is_dead_end(services, images, cache, image) and await _removed(images, image)
-        if gone or args.all:
-            dropped.append(image)
-    await cache.forget([*absent, *dropped])
-    freed = before - await layers.total_size()
-    ids = [image.removeprefix("sha256:") for image in dropped]
-    return PruneReply(caches_deleted=ids or None, space_reclaimed=max(0, freed))
+class Pruning:
+    def __init__(
+        self,
+        records: Records,
+        images: ImageManager,
+        layers: LayerManager,
+        cache: BuildCache,
+        mounts: CacheMounts,
+        data_root: Path,
+    ) -> None:
+        self._records = records
+        self._images = images
+        self._layers = layers
+        self._cache = cache
+        self._mounts = mounts
+        self._data_root = data_root
+
+    async def prune(self, args: PruneArgs) -> PruneReply:
+        """Raises ``InvalidParameter``."""
+        _check(args)
+        until = _until(args)
+        everything = await self._records.all()
+        chosen = [one for one in everything if _chosen(one, args, until)]
+        total = sum(one.size for one in everything if not one.shared)
+        keep = self._keep(args, total)
+        freed, dropped = 0, list[str]()
+        for record in chosen:
+            if keep is not None and total <= keep:
+                break
+            gone = await self._remove(record)
+            if gone is None and not record.shared:
+                continue
+            dropped.append(record.id)
+            freed += gone or 0
+            total -= 0 if record.shared else record.size
+        return PruneReply(caches_deleted=dropped or None, space_reclaimed=freed)
+
+    def _keep(self, args: PruneArgs, total: int) -> int | None:
+        """Bytes that may stay; None: there is no such limit (BuildKit ``calculateKeepBytes``)."""
+        if not (args.reserved_space or args.max_used_space or args.min_free_space):
+            return None
+        disk = os.statvfs(self._data_root)
+        missing = args.min_free_space - disk.f_bavail * disk.f_frsize
+        keep = args.max_used_space
+        if missing > 0:
+            keep = min(keep or total, total - missing)
+        elif not keep and not args.reserved_space:
+            keep = total  # there is as much free space as was asked for
+        return max(keep, args.reserved_space)
+
+    async def _remove(self, record: BuildCacheRecord) -> int | None:
+        """Bytes that were freed; None if it is still there. Of a shared step the entry goes."""
+        try:
+            if record.type == MOUNT:
+                await self._mounts.remove(record.id)
+                return record.size
+            image_id = f"sha256:{record.id}"
+            if record.shared:
+                await self._cache.forget([image_id])
+                return None
+            if self._images.store.children(image_id):
+                return None
+            before = await self._layers.total_size()
+            await self._images.remove(image_id, force=False, prune=False)
+            return max(0, before - await self._layers.total_size())
+        except WharfError:
+            return None  # in use since it was looked at
 
 
 def _check(args: PruneArgs) -> None:
-    if args.keep_storage:
-        raise Unimplemented("keeping an amount of build cache is not implemented")
-    for name in args.filters:
-        if name not in _FILTERS:
+    for name, values in args.filters.items():
+        if name not in _FIELDS and name not in _OTHERS:
             raise InvalidParameter(f"invalid filter '{name}'")
+        if name in _FIELDS and len(values) > 1:
+            raise InvalidParameter("filters expect only one value")
+        if _FIELDS.get(name) and _text(values).lower() not in (*_TRUE, *_FALSE):
+            raise InvalidParameter(f"invalid filter '{name}={_text(values)}'")
+
+
+def _text(values: list[str]) -> str:
+    return values[0] if values else ""
 
 
 def _until(args: PruneArgs) -> float | None:
@@ -60,34 +124,22 @@ def _until(args: PruneArgs) -> float | None:
         raise InvalidParameter(f"invalid value for 'until' filter: {error}") from error
 
 
-def _chosen(record: Record | None, image: str, args: PruneArgs, until: float | None) -> bool:
-    if args.filters.get("label"):
+def _chosen(record: BuildCacheRecord, args: PruneArgs, until: float | None) -> bool:
+    if record.in_use or (record.shared and not args.all) or args.filters.get("label"):
         return False
-    ids = args.filters.get("id", ())
-    if ids and not any(image.removeprefix("sha256:").startswith(one) for one in ids):
+    if until is not None and last_used(record) > until:
         return False
-    return record is None or until is None or record.created <= until
+    return all(
+        _matches(record, name, _text(values)) for name, values in args.filters.items() if name in _FIELDS
+    )
 
 
-def _youngest_first(images: ImageManager, chosen: list[str]) -> list[str]:
-    """Children are younger than their parents: so a dead end is taken from its tip."""
-
-    def created(image: str) -> float:
-        record = images.store.by_id(image)
-        return record.created if record else 0
-
-    return sorted(chosen, key=created, reverse=True)
-
-
-def _is_dead_end(services: Services, images: ImageManager, cache: BuildCache, image: str) -> bool:
-    if cache.is_result(image) or images.store.references(image) or images.store.children(image):
-        return False
-    return not any(entry.definition.image_id == image for entry in services.registry)
-
-
-async def _removed(images: ImageManager, image: str) -> bool:
-    try:
-        await images.remove(image, force=False, prune=False)
-    except WharfError:
-        return False  # in use since it was looked at
-    return True
+def _matches(record: BuildCacheRecord, name: str, value: str) -> bool:
+    if not _FIELDS[name]:
+        if name == "id":
+            return record.id.startswith(value.removeprefix("sha256:"))
+        if name == "parent":
+            return value.removeprefix("sha256:") in record.parents
+        return value == (record.type if name == "type" else record.description)
+    found = {"inuse": record.in_use, "shared": record.shared, "private": not record.shared}[name]
+    return found == (value.lower() in _TRUE)

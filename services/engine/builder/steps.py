@@ -51,6 +51,8 @@ class Tools:
     layers: LayerManager
     helpers: Helpers
     cache: BuildCache
+    #: Images that the build has come by: they stay until its end.
+    pins: set[str]
     cache_sources: CacheSources
     args: BuildArgs
     #: Of the stage.
@@ -155,6 +157,7 @@ async def _from_cache(tools: Tools, state: StageState, key: str, created_by: str
         # dockerd looks nothing up that has no parent, and goes on with the next step.
         state.cache_missed = bool(state.image_id)
         return False
+    tools.pins.add(record.id)
     state.record = record
     await tools.output.say(" ---> Using cache\n")
     return True
@@ -168,6 +171,7 @@ async def _commit(
     state.record = await tools.images.build(
         state.record, layer, config, author=state.author, created_by=created_by, created=tools.newest
     )
+    tools.pins.add(state.record.id)
     if parent:
         await tools.cache.remember(parent, key, state.record.id)
 

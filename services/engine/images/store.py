@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from services.engine.images.blobs import Blobs
@@ -37,6 +37,8 @@ class ImageStore:
         self._by_image: defaultdict[str, set[Reference]] = defaultdict(set)
         self._children: defaultdict[str, set[str]] = defaultdict(set)
         self._locks = KeyedLocks()
+        #: Told the id of an image that goes, before it is gone from the database.
+        self.on_removed: list[Callable[[str], None]] = []
         self._load()
 
     def _load(self) -> None:
@@ -189,6 +191,8 @@ class ImageStore:
             self._children.pop(image_id, None)
             self._children[record.parent].discard(image_id)
             del self._ids[bisect.bisect_left(self._ids, image_id.removeprefix("sha256:"))]
+            for tell in self.on_removed:
+                tell(image_id)
             await self._store.execute("DELETE FROM images WHERE id=?", image_id)
             await asyncio.to_thread(self._blobs.remove, image_id)
         return [layer.chain_id for layer in await self._layers.release(record.chain_id)]

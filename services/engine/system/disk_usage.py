@@ -1,17 +1,22 @@
-"""``/system/df``: what images, containers and volumes take."""
+"""``/system/df``: what images, containers, volumes and the build cache take."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from services.engine.containers import listing
 from services.engine.containers.services import Services
-from services.protocol.api.system import DiskUsage
+from services.protocol.api.system import BuildCacheRecord, DiskUsage
 from services.protocol.errors import InvalidParameter
 from services.protocol.verbs.containers import ListArgs
+
+#: What the builder has that is not an image's.
+BuildCacheList = Callable[[], Awaitable[list[BuildCacheRecord]]]
 
 _TYPES = ("container", "image", "volume", "build-cache")
 
 
-async def disk_usage(services: Services, types: list[str]) -> DiskUsage:
+async def disk_usage(services: Services, build_cache: BuildCacheList, types: list[str]) -> DiskUsage:
     """Only the asked *types* (all when empty); raises ``InvalidParameter`` for an unknown one."""
     for kind in types:
         if kind not in _TYPES:
@@ -26,5 +31,5 @@ async def disk_usage(services: Services, types: list[str]) -> DiskUsage:
     if "volume" in wanted:
         usage.volumes = await services.volumes.usage()
     if "build-cache" in wanted:
-        usage.build_cache = []
+        usage.build_cache = await build_cache()
     return usage

@@ -15,7 +15,7 @@ from services.engine.containers.model import Status
 from services.engine.containers.services import Services
 from services.engine.rpc import Context, Router
 from services.engine.system import host
-from services.engine.system.disk_usage import disk_usage
+from services.engine.system.disk_usage import BuildCacheList, disk_usage
 from services.protocol.api import system as api
 from services.protocol.release import API_VERSION, DOCKER_VERSION, MIN_API_VERSION, WHARFD_VERSION, dotted
 from services.protocol.verbs import Nothing
@@ -30,8 +30,9 @@ _CGROUP_V1_WARNING = (
 class System:
     """Answers about the daemon as a whole; holds nothing but what does not change."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, build_cache: BuildCacheList) -> None:
         self._services = services
+        self._build_cache = build_cache
         self._id = host.engine_id(services.data_root)
         self._os_name, self._os_version = host.operating_system()
         self._unified = host.is_unified_cgroup()
@@ -52,7 +53,7 @@ class System:
         return self._services.events.history(args.since, args.until)
 
     async def _disk_usage_verb(self, args: verbs.DiskUsageArgs, context: Context) -> bytes:
-        return msgspec.json.encode(await disk_usage(self._services, args.types))
+        return msgspec.json.encode(await disk_usage(self._services, self._build_cache, args.types))
 
     def info(self) -> api.Info:
         services, settings = self._services, self._services.settings

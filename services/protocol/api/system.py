@@ -148,6 +148,21 @@ class Version(Model, kw_only=True):
     components: list[Component]
 
 
+class BuildCacheRecord(Model, kw_only=True):
+    """``BuildCache`` of the API. Times are RFC 3339."""
+
+    id: str = field(name="ID")
+    parents: list[str]
+    type: str
+    description: str
+    in_use: bool
+    shared: bool
+    size: int
+    created_at: str
+    last_used_at: str | None = None
+    usage_count: int = 0
+
+
 class DiskUsage(Model, kw_only=True):
     """``GET /system/df``; a part that was not asked for is null."""
 
@@ -155,4 +170,4 @@ class DiskUsage(Model, kw_only=True):
     images: list[ImageSummary] | None = None
     containers: list[Summary] | None = None
     volumes: list[Volume] | None = None
-    build_cache: list[str] | None = None
+    build_cache: list[BuildCacheRecord] | None = None

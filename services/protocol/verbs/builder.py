@@ -48,10 +48,12 @@ class BuildArgs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PruneArgs(msgspec.Struct, frozen=True, kw_only=True):
-    """``all``: also what could still be used. ``keep_storage`` in bytes."""
+    """``all``: also the entries of images that are there for another reason. Spaces in bytes, 0 is none."""
 
     all: bool = False
-    keep_storage: int = 0
+    reserved_space: int = 0
+    max_used_space: int = 0
+    min_free_space: int = 0
     filters: dict[str, list[str]] = {}
 
 
