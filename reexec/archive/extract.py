@@ -61,12 +61,14 @@ class Extractor:
     owner_names: set[tuple[str, str]] = field(default_factory=set)
     #: Whether the archive has an entry for the directory it is extracted into.
     root: bool = False
+    _root: str = "/"
     _directory_times: list[tuple[str, int, int]] = field(default_factory=list)
     #: Paths made by this archive, which an opaque mark of the same archive does not delete -> bytes.
     _made: dict[str, int] = field(default_factory=dict)
 
     def extract(self, source: Source, directory: str = "/") -> None:
         """The archive of *source* below *directory*, an absolute path in the root."""
+        self._root = directory
         for info, reader in members(source):
             name = self._clean(info.name)
             self.owner_names.add((info.uname, info.gname))
@@ -202,9 +204,12 @@ class Extractor:
         is_directory = stat.S_ISDIR(there.st_mode)
         if self.options.no_overwrite_dir_non_dir and is_directory != info.isdir():
             first, second = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
-            raise InvalidParameter(f'cannot overwrite {first} "{path}" with {second} "/"')
+            raise InvalidParameter(f'cannot overwrite {first} "{path}" with {second} "{self._root}"')
         if not (is_directory and info.isdir()):
-            _remove(path)
+            try:
+                _remove(path)
+            except OSError as error:
+                raise SystemError_(f"unlinkat {path}: {(error.strerror or '').lower()}") from error
 
     @staticmethod
     def _file(info: tarfile.TarInfo, reader: Data, path: str) -> None:

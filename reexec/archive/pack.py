@@ -89,7 +89,7 @@ class Packer:
             names = sorted(os.listdir(path), reverse=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        prefix = f"{name}/" if name else ""
+        prefix = f"{name.removesuffix('/')}/" if name else ""
         return [(os.path.join(path, entry), prefix + entry) for entry in names]
 
     def _entry(self, path: str, name: str, found: os.stat_result) -> None:

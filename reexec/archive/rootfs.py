@@ -22,12 +22,14 @@ class MountSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 class RootSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A root file system: ``mounts`` assembled on ``directory``, else ``directory`` itself, else
-    that of process ``pid``. With ``own_mount_only`` what is mounted inside it is not seen."""
+    that of process ``pid``. With ``own_mount_only`` what is mounted inside it is not seen, but what is
+    mounted at one of ``keep``, outer ones first."""
 
     directory: str = ""
     mounts: list[MountSpec] = []
     pid: int = 0
     own_mount_only: bool = False
+    keep: list[str] = []
 
 
 def isolate() -> None:
@@ -125,11 +127,34 @@ def _enter_process(spec: RootSpec, root_fd: int) -> None:
         return
     # A clone of the root's mount alone lacks what is mounted on it: volumes, /dev, /etc/hosts.
     # It can only be made from inside the mount namespace it belongs to.
+    isolate()
+    ours = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     namespace = os.open(f"/proc/{spec.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.setns(namespace, syscalls.CLONE_NEWNS)
     os.fchdir(root_fd)
+    os.chroot(".")
     tree = syscalls.open_tree(".", syscalls.OPEN_TREE_CLONE)
+    kept = [(target, fd) for target in spec.keep if (fd := _clone(target)) >= 0]
+    if kept:
+        # Only what is attached somewhere can have something mounted on it.
+        syscalls.setns(ours, syscalls.CLONE_NEWNS)
+        top = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        syscalls.move_mount(tree, top)
+        os.close(top)
     os.fchdir(tree)
     os.chroot(".")
-    for fd in (root_fd, namespace, tree):
+    for target, fd in kept:
+        at = os.open(target, os.O_PATH | os.O_CLOEXEC)
+        syscalls.move_mount(fd, at)
+        os.close(at)
         os.close(fd)
+    for fd in (root_fd, namespace, ours, tree):
+        os.close(fd)
+
+
+def _clone(target: str) -> int:
+    """A copy of what is mounted at *target* and below; -1 if that is gone."""
+    try:
+        return syscalls.open_tree(target, syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+    except (FileNotFoundError, NotADirectoryError):
+        return -1

@@ -152,10 +152,13 @@ class VolumeService(Protocol):
 
     def get(self, name: str) -> Volume: ...
 
-    async def mount(self, name: str, container_id: str) -> str:
-        """Path of the volume's data on the host, held in use by *container_id* until unmount."""
+    async def mount(self, name: str, container_id: str, told: Mapping[str, str] | None = None) -> str:
+        """Path of the volume's data on the host, held in use by *container_id* until unmount.
 
-    async def unmount(self, name: str, container_id: str) -> None: ...
+        There is an event if there is something to be *told* of it.
+        """
+
+    async def unmount(self, name: str, container_id: str, *, told: bool = False) -> None: ...
 
     async def remove(self, name: str, *, force: bool = False) -> None: ...
 

@@ -69,3 +69,4 @@ def test_health_check_that_cannot_be_started(engine: Engine, docker_command: str
         results = json.loads(engine.docker("inspect", "-f", "{{json .State.Health.Log}}", "sicker").stdout)
     assert results[0]["ExitCode"] == -1
     assert str(results[0]["Output"]).endswith('exec: "/nosuch": stat /nosuch: no such file or directory')
+    engine.docker("rm", "-f", "sicker")

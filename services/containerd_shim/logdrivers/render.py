@@ -36,7 +36,7 @@ class Renderer:
                 continue
             line = record.line
             if request.details or request.timestamps:
-                details = record.details + " " if request.details and record.details else ""
+                details = record.details + " " if request.details else ""
                 time = record.time + " " if request.timestamps else ""
                 line = f"{time}{details}".encode() + line
             if request.multiplexed:

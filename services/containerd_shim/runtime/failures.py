@@ -29,13 +29,20 @@ def invalid(text: str) -> WharfError:
     return SystemError_(CREATE_PREFIX + text, exit_code=RUNTIME_FAILED)
 
 
-def exit_code_of(text: str) -> int:
-    """The code Docker gives a start error that names no program, read off the kernel's reason."""
-    if "no such file or directory" in text or "not a directory" in text:
-        return PROGRAM_NOT_FOUND
-    if "permission denied" in text or "is a directory" in text:
-        return PROGRAM_FAILED
-    return RUNTIME_FAILED
+def told(text: str, default: int) -> tuple[str, int]:
+    """A start error as Docker tells it, and its exit code, both read off the text.
+
+    Source: moby ``daemon/errors.go``. Clients know by "permission denied" that it is 126.
+    """
+    if "is a directory" in text:
+        return f"{text}: permission denied", PROGRAM_FAILED
+    if "not a directory" in text:
+        return text + _NOT_A_DIRECTORY_HINT, PROGRAM_NOT_FOUND
+    if "permission denied" in text:
+        return text, PROGRAM_FAILED
+    if "no such file or directory" in text or "executable file not found" in text:
+        return text, PROGRAM_NOT_FOUND
+    return text, default
 
 
 def os_text(action: str, error: OSError) -> str:
@@ -61,11 +68,8 @@ def of_init(error: BaseException, *, is_exec: bool) -> WharfError:
         text = f"{error.filename}: {text}"
     if isinstance(error, WharfError) and text.startswith((CREATE_PREFIX, EXEC_PREFIX)):
         return error
-    code = error.exit_code if isinstance(error, WharfError) else None
-    if text.startswith("error mounting") and text.endswith("not a directory"):
-        text += _NOT_A_DIRECTORY_HINT
     prefix = EXEC_PREFIX + UNABLE if is_exec else CREATE_PREFIX + UNABLE + INIT
-    return SystemError_(prefix + text, exit_code=exit_code_of(text) if code is None else code)
+    return _failed(prefix + text, error, is_exec=is_exec)
 
 
 def of_parent(error: BaseException, *, is_exec: bool) -> WharfError:
@@ -76,4 +80,11 @@ def of_parent(error: BaseException, *, is_exec: bool) -> WharfError:
     if isinstance(error, WharfError) and text.startswith("OCI runtime"):
         return error
     prefix = EXEC_PREFIX if is_exec else CREATE_PREFIX + UNABLE
-    return SystemError_(prefix + text, exit_code=exit_code_of(text))
+    return _failed(prefix + text, error, is_exec=is_exec)
+
+
+def _failed(text: str, error: BaseException, *, is_exec: bool) -> WharfError:
+    code = error.exit_code if isinstance(error, WharfError) else None
+    default = code or (PROGRAM_FAILED if is_exec else RUNTIME_FAILED)
+    text, code = told(text, default)
+    return SystemError_(text, exit_code=code)

@@ -69,7 +69,7 @@ def plan(
     if not process.args:
         raise InvalidParameter("args must not be empty")
     if not process.cwd.startswith("/"):
-        raise InvalidParameter("Cwd must be an absolute path")
+        raise StartError("Cwd must be an absolute path")
     if process.scheduler or process.io_priority:
         raise Unimplemented("process.scheduler and process.ioPriority are not implemented")
     lsm.check(process.apparmor_profile, process.selinux_label)

@@ -1,8 +1,8 @@
 """A container's files from outside: ``docker cp``, ``export`` and ``diff``, running or not.
 
-A running container is entered through its process, so that its volumes are seen as it sees them; a stopped
-one is put together from its layer and its volumes in the helper's own mount namespace. Archives go
-between the client and the helper.
+What is seen is its layer, its volumes and its three files of the network, not its /proc, /dev and tmpfs
+mounts. A running container has them cloned out of its own mount namespace; a stopped one is put together
+from its layer and its volumes in the helper's. Archives go between the client and the helper.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from reexec.archive.rootfs import MountSpec, RootSpec, gone
 from reexec.helpers.stat import Found
 from reexec.helpers.tar import Tar
 from reexec.helpers.untar import Untar
+from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, MountKind, Status
+from services.engine.containers.mounts import ETC_FILES
 from services.engine.containers.services import Services
 from services.engine.containers.validate.config import check_path
 from services.engine.rpc import Context, Router
@@ -75,7 +77,7 @@ class _Handlers:
 
     def _root(self, entry: Entry) -> RootSpec:
         if _is_running(entry):
-            return RootSpec(pid=entry.state.pid)
+            return RootSpec(pid=entry.state.pid, own_mount_only=True, keep=self._targets(entry))
         return self._services.layers.root(entry.id, self._mounts(entry))
 
     async def _in_root(self, entry: Entry, work: Callable[[RootSpec], Awaitable[T]]) -> T:
@@ -90,8 +92,14 @@ class _Handlers:
                     raise
             await asyncio.sleep(_LOOK)
 
+    @staticmethod
+    def _targets(entry: Entry) -> list[str]:
+        """Where the container has volumes and what is bound, outer ones first."""
+        mounts = [one.destination for one in entry.definition.mounts if one.kind is not MountKind.TMPFS]
+        return sorted({*mounts, *ETC_FILES.values()}, key=lambda target: target.count("/"))
+
     def _mounts(self, entry: Entry) -> list[MountSpec]:
-        """Volumes and binds of a stopped container, outer ones first."""
+        """Volumes and binds of a stopped container, outer ones first, and its files of the network."""
         found = []
         for mount in sorted(entry.definition.mounts, key=lambda mount: mount.destination.count("/")):
             source = mount.source
@@ -103,6 +111,12 @@ class _Handlers:
             if os.path.exists(source):
                 options = ["rbind", "rw" if mount.rw else "ro"]
                 found.append(MountSpec(type="bind", source=source, target=mount.destination, options=options))
+        taken = {mount.target for mount in found}
+        directory = self._services.container_dir(entry.id)
+        for name, target in ETC_FILES.items():
+            source = str(directory / name)
+            if target not in taken and os.path.exists(source):  # made by the first start
+                found.append(MountSpec(type="bind", source=source, target=target, options=["rbind"]))
         return found
 
     async def changes(self, args: Ref, _: Context) -> list[FilesystemChange]:
@@ -138,8 +152,8 @@ class _Handlers:
         entry = self._services.registry.get(args.ref)
         path = absolute(args.path)
         root, stat = await self._stat(args.ref, entry, path)
-        name = base_name(path)
-        handover = self._services.layers.tar(Tar(root=root, path=path, name="" if name == "/" else name))
+        handover = self._services.layers.tar(Tar(root=root, path=path, name=base_name(path)))
+        announce(self._services, entry, "archive-path")
         return verbs.ArchiveStream(stat, handover)
 
     async def put(self, args: verbs.ArchivePutArgs, context: Context) -> Nothing:
@@ -162,6 +176,7 @@ class _Handlers:
                 await self._services.layers.untar(arguments, fds[0])
 
             await self._in_root(entry, extract)
+            announce(self._services, entry, "extract-to-dir")
         finally:
             for fd in fds:
                 os.close(fd)

@@ -277,7 +277,8 @@ def _refusal(exec_: Exec) -> str | None:
 
 
 def _command(exec_: Exec) -> str:
-    return " ".join([exec_.path, *exec_.args])
+    """As the events have it: also without arguments there is a space."""
+    return f"{exec_.path} {' '.join(exec_.args)}"
 
 
 def _size(size: list[int] | None) -> tuple[int, int] | None:

@@ -51,7 +51,7 @@ async def prepare_mounts(services: Services, entry: Entry) -> tuple[list[oci.Mou
 async def release_mounts(services: Services, entry: Entry) -> None:
     """Give back every volume of *entry*; idempotent."""
     for name in {mount.name for mount in entry.definition.mounts if mount.kind is MountKind.VOLUME}:
-        await services.volumes.unmount(name, entry.id)
+        await services.volumes.unmount(name, entry.id, told=True)
 
 
 def _merge(services: Services, definition: Container, users: list[oci.Mount]) -> list[oci.Mount]:
@@ -85,7 +85,12 @@ async def _user_mount(services: Services, entry: Entry, mount: ContainerMount) -
         # Sources may be on network file systems: never on the event loop.
         source = await asyncio.to_thread(bind_source, mount)
     else:
-        path = await services.volumes.mount(mount.name, entry.id)
+        told = {
+            "destination": mount.destination,
+            "read/write": str(mount.rw).lower(),
+            "propagation": mount.propagation,
+        }
+        path = await services.volumes.mount(mount.name, entry.id, told)
         source = await asyncio.to_thread(volume_source, path, mount.subpath) if mount.subpath else path
     return oci.Mount(destination=mount.destination, type="bind", source=source, options=_bind_options(mount))
 

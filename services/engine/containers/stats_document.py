@@ -90,7 +90,10 @@ def _cpu(cpu: CpuMetrics, system: tuple[int, int]) -> dict[str, Any]:
 
 def _pids(numbers: Metrics) -> dict[str, int]:
     shown = {"current": numbers.pids.current}
-    shown["limit"] = numbers.pids.limit if numbers.pids.limit < _NO_LIMIT else UNLIMITED
+    if numbers.pids.limit < _NO_LIMIT:
+        shown["limit"] = numbers.pids.limit
+    elif numbers.cgroup_version == 2:
+        shown["limit"] = UNLIMITED
     return shown
 
 

@@ -118,7 +118,7 @@ async def send(services: Services, entry: Entry, number: int, *, by_user: bool =
         except NotFound:
             return  # it has exited already; the monitor will say so
         if ends and state.status is Status.PAUSED:
-            await _resume(services, entry)
+            await _wake(services, entry)
         announce(services, entry, "kill", signal=str(number))
 
 
@@ -160,8 +160,21 @@ async def unpause(services: Services, entry: Entry) -> None:
             raise type(error)(f"Cannot unpause container {entry.id}: {error}") from error
 
 
+async def _wake(services: Services, entry: Entry) -> None:
+    """Resume what a signal is to end; the shim has done it for SIGKILL, and the end may be quicker."""
+    try:
+        await services.shims.resume(entry.id)
+    except (Conflict, NotFound):
+        pass
+    await _resumed(services, entry)
+
+
 async def _resume(services: Services, entry: Entry) -> None:
     await services.shims.resume(entry.id)
+    await _resumed(services, entry)
+
+
+async def _resumed(services: Services, entry: Entry) -> None:
     entry.state = transitions.unpaused(entry.state)
     await services.registry.save_state(entry)
     announce(services, entry, "unpause")

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 
+from services.engine.containers.announce import announce
 from services.engine.containers.services import Services
 from services.engine.containers.transitions import check_task
 from services.protocol.api.containers import TopReply
@@ -30,7 +31,9 @@ async def top(services: Services, args: TopArgs) -> TopReply:
         # Some options (such as f) do not go together with -q.
         status, output, errors = await _ps(words)
         if status:
-            raise SystemError_(errors.partition("\n")[0] or "ps failed")
+            reason = errors.partition("\n")[0] or f"exit status {status}"
+            raise SystemError_(f"ps: {reason}")
+    announce(services, entry, "top")
     return parse(output, pids)
 
 

@@ -134,13 +134,15 @@ class Connector:
                 raise self._not_connected(network, container)
             left = {name: one for name, one in container.endpoints.items() if name != key}
             await self._containers.set_endpoints(container.id, left, None)
+            self._sandboxes.announce_network("disconnect", network, container.id)
             return
         sandbox = self._sandbox(container)
         endpoint = sandbox.endpoint(network.id)
         if endpoint is None:
             raise self._not_connected(network, container)
         await settled(self._leave(endpoint, sandbox, container))
-        self._sandboxes.announce("disconnect", sandbox, endpoint)
+        for _ in ("left", "disconnected"):  # dockerd tells of both
+            self._sandboxes.announce_network("disconnect", network, container.id)
 
     def _key(self, network: NetworkRecord, endpoints: Mapping[str, EndpointSettings]) -> str | None:
         for name, settings in endpoints.items():

@@ -276,6 +276,10 @@ class Sandboxes:
         self._ports.release(record.ports)
         record.ports = []
 
+    def announce_network(self, action: str, network: NetworkRecord, container_id: str) -> None:
+        attributes = {"container": container_id, "name": network.name, "type": network.driver}
+        self._events.publish("network", action, network.id, attributes)
+
     def announce(self, action: str, record: SandboxRecord, endpoint: EndpointRecord) -> None:
         network = self._registry.get(endpoint.network_id)
         attributes = {

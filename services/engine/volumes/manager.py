@@ -168,16 +168,18 @@ class VolumeManager:
         record = self._records.get(name)
         return record is not None and ANONYMOUS_LABEL in (record.labels or {})
 
-    async def mount(self, name: str, container_id: str) -> str:
+    async def mount(self, name: str, container_id: str, told: Mapping[str, str] | None = None) -> str:
         async with self._locks.hold(name):
             record, path = self._record(name), str(self._data(name))
             if record.options and not await asyncio.to_thread(os.path.ismount, path):
                 await asyncio.to_thread(options.mount, record.options, path)
             self._users[name].add(container_id)
-        self._events.publish("volume", "mount", name, {"container": container_id, "driver": DRIVER})
+        if told is not None:
+            attributes = {**told, "container": container_id, "driver": DRIVER}
+            self._events.publish("volume", "mount", name, attributes)
         return path
 
-    async def unmount(self, name: str, container_id: str) -> None:
+    async def unmount(self, name: str, container_id: str, *, told: bool = False) -> None:
         async with self._locks.hold(name):
             users = self._users.get(name, set())
             if container_id not in users:
@@ -186,7 +188,8 @@ class VolumeManager:
             if not users:
                 del self._users[name]
                 await self._take_down(name)
-        self._events.publish("volume", "unmount", name, {"container": container_id, "driver": DRIVER})
+        if told:
+            self._events.publish("volume", "unmount", name, {"container": container_id, "driver": DRIVER})
 
     async def _take_down(self, name: str) -> None:
         record, path = self._records.get(name), str(self._data(name))

@@ -113,11 +113,11 @@ class FakeVolumes:
         volume = Volume(driver="local", labels=None, mountpoint=str(path), name=name, options=None)
         return self.known.setdefault(name, volume)
 
-    async def mount(self, name: str, container_id: str) -> str:
+    async def mount(self, name: str, container_id: str, told: Mapping[str, str] | None = None) -> str:
         self.held.add((name, container_id))
         return self.known[name].mountpoint
 
-    async def unmount(self, name: str, container_id: str) -> None:
+    async def unmount(self, name: str, container_id: str, *, told: bool = False) -> None:
         self.held.discard((name, container_id))
 
     async def remove(self, name: str, *, force: bool = False) -> None:

@@ -186,10 +186,10 @@ class FakeVolumes:
         self.anonymous: set[str] = set()
         self.removed: list[str] = []
 
-    async def mount(self, name: str, container_id: str) -> str:
+    async def mount(self, name: str, container_id: str, told: Mapping[str, str] | None = None) -> str:
         return f"/volumes/{name}"
 
-    async def unmount(self, name: str, container_id: str) -> None:
+    async def unmount(self, name: str, container_id: str, *, told: bool = False) -> None:
         return None
 
     async def remove(self, name: str, *, force: bool = False) -> None:

@@ -1,0 +1,64 @@
+"""What managing containers does at the edges: ``cp``, ``kill`` of a paused one, ``events``, ``logs``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.engine import Engine
+
+
+@pytest.fixture
+def sleeper(engine: Engine, docker_command: str) -> Iterator[str]:
+    engine.docker("run", "-d", "--name", "sleeper", "--tmpfs", "/tm", "-v", "/vol", "busybox", "sleep", "300")
+    yield "sleeper"
+    engine.docker("rm", "-fv", "sleeper")
+
+
+def test_copies_see_the_layer_and_volumes_only(engine: Engine, sleeper: str, tmp_path: Path) -> None:
+    engine.docker("exec", sleeper, "sh", "-c", "echo v > /vol/f; echo t > /tm/f")
+    engine.docker("cp", f"{sleeper}:/vol/f", f"{tmp_path}/f")
+    assert (tmp_path / "f").read_text() == "v\n"
+    for hidden in ("/tm/f", "/proc/version", "/dev/null"):
+        done = engine.docker("cp", f"{sleeper}:{hidden}", f"{tmp_path}/x", check=False)
+        assert f"Could not find the file {hidden} in container sleeper" in done.stderr
+    done = engine.docker("cp", f"{tmp_path}/f", f"{sleeper}:/etc/hosts", check=False)
+    assert "unlinkat /etc/hosts: device or resource busy" in done.stderr
+    assert engine.docker("cp", f"{sleeper}:/etc/hostname", "-").stdout
+
+
+def test_killing_a_paused_container(engine: Engine, sleeper: str) -> None:
+    engine.docker("pause", sleeper)
+    engine.docker("kill", sleeper)
+    assert engine.docker("wait", sleeper).stdout == "137\n"
+
+
+def test_events_of_looking_into_a_container(engine: Engine, sleeper: str, tmp_path: Path) -> None:
+    began = time.time()
+    engine.docker("network", "create", "seen")
+    try:
+        (tmp_path / "f").write_text("x")
+        engine.docker("cp", f"{tmp_path}/f", f"{sleeper}:/f")
+        engine.docker("cp", f"{sleeper}:/f", f"{tmp_path}/g")
+        engine.docker("top", sleeper)
+        engine.docker("exec", sleeper, "true")
+        engine.docker("network", "connect", "seen", sleeper)
+        engine.docker("network", "disconnect", "seen", sleeper)
+    finally:
+        engine.docker("network", "rm", "seen")
+    window = ["--since", f"{began:.9f}", "--until", f"{time.time():.9f}", "--format", "json"]
+    events = [json.loads(line) for line in engine.docker("events", *window).stdout.splitlines()]
+    assert [event["Action"] for event in events] == [
+        "create", "extract-to-dir", "archive-path", "top", "exec_create: true ", "exec_start: true ",
+        "exec_die", "connect", "disconnect", "disconnect", "destroy",
+    ]  # fmt: skip
+
+
+def test_details_of_a_log_without_any(engine: Engine, docker_command: str) -> None:
+    engine.docker("run", "--name", "plain", "busybox", "echo", "line")
+    assert engine.docker("logs", "--details", "plain").stdout == " line\n"
+    engine.docker("rm", "plain")
