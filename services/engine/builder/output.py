@@ -1,7 +1,7 @@
 """The output of a build: JSON lines, in the words of the classic builder.
 
 Stages run at the same time, and what they say reads as if they had run one after the other: a stage
-speaks into :class:`Ahead`, which keeps its lines until it is the stage's turn.
+speaks into :class:`StageOutput`, which keeps its lines until it is the stage's turn.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Output(Speech):
             yield line
 
 
-class Ahead(Speech):
+class StageOutput(Speech):
     """A stage's output: kept until :meth:`go_live`, from then on passed to *output* as it comes."""
 
     def __init__(self, output: Output, tmp: Path) -> None:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import os
 from dataclasses import dataclass, field
 
 from services.engine.builder import graph, steps
+from services.engine.builder.ahead import Ahead
 from services.engine.builder.arguments import Arguments
-from services.engine.builder.output import Ahead, BuildFailed, Output, Speech
+from services.engine.builder.output import BuildFailed, Output, Speech, StageOutput
 from services.engine.builder.stage import StageState
 from services.engine.builder.steps import Tools
 from services.engine.dockerfile.instructions import Instruction, Program, Stage, single
@@ -34,7 +36,7 @@ class _Work:
     """A stage that has been begun. ``passed`` counts its finished steps, and ``moved`` tells of them."""
 
     task: asyncio.Task[StageState]
-    output: Ahead
+    output: StageOutput
     passed: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -63,6 +65,8 @@ class Stages:
         self._total = len(whole.arguments) + sum(lengths) + len(self._labels)
         self._first = [len(whole.arguments) + 1 + sum(lengths[:at]) for at in range(len(lengths))]
         self._work: dict[int, _Work] = {}
+        #: Sources that are looked for ahead of their steps, at the same time.
+        self._looks = asyncio.Semaphore(len(os.sched_getaffinity(0)))
         #: What the last stage began with.
         self.base: Record | None = None
 
@@ -119,7 +123,7 @@ class Stages:
     # The tasks ------------------------------------------------------------------------------------
 
     def _begin(self, index: int) -> _Work:
-        output = Ahead(self._output, self._tools.tmp)
+        output = StageOutput(self._output, self._tools.tmp)
         tools = dataclasses.replace(
             self._tools,
             output=output,
@@ -171,6 +175,16 @@ class Stages:
             await tools.output.say(" ---> \n")
         else:
             await tools.output.image(state.image_id)
+        tools.ahead = Ahead(self._background, tools.helpers, tools.tmp, steps.origins(tools), self._looks)
+        tools.ahead.begin(stage.instructions, tools.escape)
+        try:
+            await self._steps(tools, stage, state)
+        finally:
+            await tools.ahead.close()
+        return state
+
+    async def _steps(self, tools: Tools, stage: Stage, state: StageState) -> None:
+        number = self._first[stage.index]
         last = stage.index == len(self._stages) - 1
         for at, step in enumerate([*stage.instructions, *(self._labels if last else ())]):
             await self._after_twin(stage.index, at)
@@ -179,7 +193,6 @@ class Stages:
             tools.uses.done(step)
             await tools.output.image(state.image_id)
             self._work[stage.index].step()
-        return state
 
     async def _after_twin(self, index: int, at: int) -> None:
         """A step that a stage before this one takes as well is left to it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.engine.builder import copying, running, runstep
+from services.engine.builder.ahead import Ahead
 from services.engine.builder.arguments import PREDEFINED, Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
@@ -72,6 +73,7 @@ class Tools:
     newest: int | None
     uses: ContextUses
     stages: Stages | None = None
+    ahead: Ahead | None = None
     stage_index: int = 0
 
 
@@ -282,12 +284,19 @@ async def _run_container(
         raise
 
 
+def origins(tools: Tools) -> copying.Origins:
+    return copying.Origins(tools.context, tools.layers, functools.partial(_chain, tools))
+
+
 async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
-    where = copying.Origins(tools.context, tools.layers, functools.partial(_chain, tools))
+    where = origins(tools)
     expander = _expander(tools, state)
     raw = functools.partial(expander, quotes=False, escape="\\")
     copy_ = await copying.plan(step, expander, raw, state.config.working_dir, where)
-    async with copying.located(tools.helpers, tools.tmp, copy_) as sources:
+    located = (
+        tools.ahead.located(step, copy_) if tools.ahead else copying.located(tools.helpers, tools.tmp, copy_)
+    )
+    async with located as sources:
         words = f"{copy_.name} {copy_.flags}{copying.checksum(sources)} in {copy_.written} "
         command = [*state.shell(), f"#(nop) {words}"]
         owners = tools.owners if copy_.from_context else ""
