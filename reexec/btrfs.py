@@ -7,6 +7,7 @@ All raise ``OSError``.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -20,9 +21,14 @@ _ROOT_TREE, _QUOTA_TREE = 1, 8
 #: Types of items in those trees.
 _ROOT_REF, _QGROUP_STATUS = 156, 240
 
+_READ_ONLY = 1 << 1
 _SPEC_BY_ID = 1 << 4
 _QUOTA_ENABLE = 1
 _LIMIT_REFERENCED = 1
+
+#: A file handle of three numbers: inode, subvolume, and generation, which is not compared if 0
+#: (open_by_handle_at(2); FILEID_BTRFS_WITHOUT_PARENT).
+_HANDLE_SIZE, _HANDLE_TYPE = 20, 0x4D
 
 #: Sizes of the structures: fixed by the kernel's interface.
 _ARGS = 4096
@@ -40,6 +46,8 @@ _TREE_SEARCH = _request(3, 17, _ARGS)
 _INO_LOOKUP = _request(3, 18, _ARGS)
 _SNAP_CREATE_V2 = _request(1, 23, _ARGS)
 _SUBVOL_CREATE_V2 = _request(1, 24, _ARGS)
+_SUBVOL_GETFLAGS = _request(2, 25, 8)
+_SUBVOL_SETFLAGS = _request(1, 26, 8)
 _QUOTA_CTL = _request(3, 40, 16)
 _QGROUP_CREATE = _request(1, 42, 16)
 _QGROUP_LIMIT = _request(2, 43, 48)
@@ -92,6 +100,12 @@ def is_subvolume(path: str) -> bool:
     return True
 
 
+def make_writable(path: str) -> None:
+    """Take back that subvolume *path* is read-only: whoever owns a subvolume may have made it so."""
+    with _directory(path) as fd:
+        _make_writable(fd)
+
+
 def destroy(path: str) -> None:
     """Remove subvolume *path* with those that were made inside it; its data is freed later, by the kernel.
 
@@ -100,18 +114,42 @@ def destroy(path: str) -> None:
     parent, name = os.path.split(path)
     with _directory(path) as fd:
         own = _subvolume_id(fd)
-        _destroy_nested(fd, own)
-        _forget_quota(fd, own)
+        _prepare(fd, own)
     with _directory(parent) as where:
         fcntl.ioctl(where, _SNAP_DESTROY, bytearray(struct.pack("=q", 0) + _named(name, _NAME_V1)))
 
 
-def _destroy_nested(fd: int, subvolume: int) -> None:
+def _prepare(fd: int, subvolume: int) -> None:
+    """Make *subvolume*, whose root *fd* is, ready to be destroyed: nothing nested, not read-only."""
+    _make_writable(fd)
     for child in _children(fd, subvolume):
-        _destroy_nested(fd, child)
-        _forget_quota(fd, child)
+        inside = _open(fd, child)
+        try:
+            _prepare(inside, child)
+        finally:
+            os.close(inside)
         arguments = struct.pack("=qQQ32xQ", 0, 0, _SPEC_BY_ID, child)
         fcntl.ioctl(fd, _SNAP_DESTROY_V2, bytearray(arguments.ljust(_ARGS, b"\0")))
+    _forget_quota(fd, subvolume)
+
+
+def _open(fd: int, subvolume: int) -> int:
+    """The root directory of *subvolume* of the file system that *fd* is in, wherever it is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    handle = struct.pack("=IiQQI", _HANDLE_SIZE, _HANDLE_TYPE, _SUBVOLUME_ROOT, subvolume, 0)
+    found = libc.open_by_handle_at(fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if found < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"subvolume {subvolume}")
+    return int(found)
+
+
+def _make_writable(fd: int) -> None:
+    flags = bytearray(8)
+    fcntl.ioctl(fd, _SUBVOL_GETFLAGS, flags)
+    (value,) = struct.unpack("=Q", flags)
+    if value & _READ_ONLY:
+        fcntl.ioctl(fd, _SUBVOL_SETFLAGS, bytearray(struct.pack("=Q", value & ~_READ_ONLY)))
 
 
 def _subvolume_id(fd: int) -> int:

@@ -35,7 +35,7 @@ def remove(path: str) -> None:
     failures: list[str] = []
 
     def failed(_: Callable[..., object], where: str, error: tuple[object, BaseException, object]) -> None:
-        if not isinstance(error[1], FileNotFoundError):
+        if not isinstance(error[1], FileNotFoundError) and not _destroy_around(where, path):
             failures.append(f"{where}: {error[1]}")
 
     if os.path.isdir(path) and not os.path.islink(path):
@@ -44,3 +44,14 @@ def remove(path: str) -> None:
         os.unlink(path)
     if failures:
         raise SystemError_(f"cannot remove {failures[0]}")
+
+
+def _destroy_around(path: str, top: str) -> bool:
+    """Whether *path* was in a subvolume below *top* that could be destroyed: it may be read-only."""
+    while len(path) > len(top):
+        if btrfs.is_subvolume(path):
+            with contextlib.suppress(OSError):
+                btrfs.destroy(path)
+                return True
+        path = os.path.dirname(path)
+    return False

@@ -12,6 +12,8 @@ and is done in a thread; it is on the disk afterwards.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -141,10 +143,15 @@ class Btrfs:
 
     def discard(self, layer: str) -> None:
         (self._quotas / layer).unlink(missing_ok=True)
-        try:
-            os.rename(self._subvolumes / layer, self.trash / f"{layer}.{secrets.token_hex(4)}")
-        except FileNotFoundError:
-            pass
+        path, target = self._subvolumes / layer, self.trash / f"{layer}.{secrets.token_hex(4)}"
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                os.rename(path, target)
+            except OSError as error:
+                if error.errno != errno.EROFS:
+                    raise
+                btrfs.make_writable(str(path))  # a container can do the opposite to its root
+                os.rename(path, target)
 
     def rename(self, layer: str, new: str) -> None:
         os.rename(self._subvolumes / layer, self._subvolumes / new)

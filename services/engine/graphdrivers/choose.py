@@ -89,8 +89,21 @@ def _make(data_root: Path, name: str, options: Mapping[str, str], helpers: Helpe
     if name not in DRIVERS:
         raise Unusable(NOT_SUPPORTED, f"there are {', '.join(DRIVERS)}")
     driver = DRIVERS[name](data_root / name, helpers, options)
+    if other := _recorded(data_root, besides=name):
+        raise SystemError_(
+            f"the images in {data_root} are those of the storage driver {other}: "
+            "choose that, or another data root"
+        )
     driver.prepare()
     return driver
+
+
+def _recorded(data_root: Path, *, besides: str) -> str:
+    """A driver whose layers the database has; it has those of one at a time."""
+    for splits in (data_root / "image").glob("*/layerdb/*.split"):
+        if (name := splits.parts[-3]) != besides:
+            return name
+    return ""
 
 
 def _no_zfs() -> Unusable:

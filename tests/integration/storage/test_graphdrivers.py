@@ -18,9 +18,10 @@ from services.engine.graphdrivers.fuse_overlayfs import FuseOverlayfs
 from services.engine.graphdrivers.overlay2 import Overlay2
 from services.engine.graphdrivers.vfs import Vfs
 from services.protocol.errors import InvalidParameter, SystemError_
+from tests.integration.storage.storage import storage
 from tests.suites.forked import ForkedHelpers
 from tests.suites.graphdriver import GraphDriverSuite
-from tests.suites.trees import entry, inside, listing, tar
+from tests.suites.trees import entry, image_archive, inside, listing, tar
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 
@@ -137,10 +138,23 @@ class TestBtrfs(GraphDriverSuite):
             btrfs.create(str(top / "one" / "deep" / f"n{number}"))
         (top / "one" / "deep" / "n1" / "f").write_text("x")
         btrfs.snapshot(str(top / "one"), str(top / "two"))
+        for path in (top / "one" / "deep" / "n1", top / "one", top):  # as their owner may
+            subprocess.run(["btrfs", "property", "set", str(path), "ro", "true"], check=True)
         driver.discard("c" * 64)
         self.empty_trash(driver)
         assert os.listdir(driver.trash) == []
         assert driver.layers() == {parent}
+
+    def test_read_only_subvolumes_in_a_directory_go_with_it(self, btrfs_root: Path) -> None:
+        """As a container can leave them in a volume."""
+        inner = btrfs_root / "volume" / "d" / "s"
+        inner.parent.mkdir(parents=True)
+        btrfs.create(str(inner))
+        (inner / "d").mkdir()
+        (inner / "d" / "f").write_text("x")
+        subprocess.run(["btrfs", "property", "set", str(inner), "ro", "true"], check=True)
+        asyncio.run(ForkedHelpers().run(["docker-remove", str(btrfs_root / "volume")]))
+        assert os.listdir(btrfs_root) == []
 
     def test_a_size_limits_what_a_container_sees(self, driver: Btrfs, tmp_path: Path) -> None:
         parent = self.stack(driver, tmp_path, tar(entry("a", b"1" * 100_000)))
@@ -219,6 +233,16 @@ class TestChoose:
         (tmp_path / "btrfs" / "subvolumes" / ("a" * 64)).mkdir(parents=True)
         with pytest.raises(SystemError_, match="prerequisites for driver not satisfied"):
             choose(tmp_path, "", [], ForkedHelpers())
+
+    def test_images_of_another_driver_are_not_passed_over(self, tmp_path: Path) -> None:
+        async def load() -> None:
+            async with storage(tmp_path, "vfs") as made:
+                await made.load(image_archive([(["a:1"], [tar(entry("f", b"1"))])]))
+
+        asyncio.run(load())
+        with pytest.raises(SystemError_, match="are those of the storage driver vfs: choose that, or"):
+            choose(tmp_path, "overlay2", [], ForkedHelpers())
+        assert choose(tmp_path, "", [], ForkedHelpers()).name == "vfs"
 
     @pytest.mark.parametrize("name", ["aufs", "devicemapper", "overlay"])
     def test_removed_drivers_are_refused_with_dockers_text(self, tmp_path: Path, name: str) -> None:
