@@ -234,7 +234,7 @@ _QUERIES = (
     ("POST", "/images/nosuch/tag", ("repo", "tag")),
     ("POST", "/images/prune", ("filters",)),
     ("DELETE", "/images/nosuch", ("force", "noprune")),
-    ("POST", "/commit", ("container", "repo", "tag", "comment", "author", "changes")),
+    ("POST", "/commit", ("repo", "tag", "comment", "author", "changes")),
     ("GET", "/system/df", ("type", "verbose")),
     ("GET", "/events", ("since", "filters")),
     ("POST", "/build/prune", ("filters", "keep-storage", "all")),

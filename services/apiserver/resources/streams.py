@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+from collections.abc import Iterator
 
 import falcon
 import msgspec
@@ -11,12 +13,27 @@ from falcon.asgi import Request, Response
 from services.apiserver import body, headers, reply, upgrade
 from services.apiserver.client import Engine
 from services.apiserver.query import Query, atoi, timestamp
-from services.protocol.errors import InvalidParameter, Unreachable, WharfError
+from services.protocol.errors import Conflict, InvalidParameter, SystemError_, Unreachable, WharfError
 from services.protocol.shim import ReadLogs
 from services.protocol.verbs import Ref
 from services.protocol.verbs import containers as verbs
 
 _TAR = "application/x-tar"
+
+
+#: A container may stop, or be removed, between the engine's look at its root and the hand-over to who
+#: reads it; each time the engine waits until it knows. True for the last try.
+_TRIES = (False, False, False, False, True)
+
+
+@contextlib.contextmanager
+def _again(last: bool) -> Iterator[None]:
+    """Nothing has been written when the root, or its reader, is found gone: ask for the next one."""
+    try:
+        yield
+    except (Conflict, Unreachable, SystemError_):
+        if last:
+            raise
 
 
 class _PathStat(msgspec.Struct):
@@ -83,17 +100,23 @@ class ContainerStreams:
             await reply.hand_over(req, stream.handover, {"Content-Type": content_type})
 
     async def on_get_export(self, req: Request, resp: Response, name: str) -> None:
-        handover = await self._engine.call(verbs.EXPORT, Ref(name))
-        await reply.hand_over(req, handover, {"Content-Type": "application/octet-stream"})
+        for last in _TRIES:
+            handover = await self._engine.call(verbs.EXPORT, Ref(name))
+            with _again(last):
+                await reply.hand_over(req, handover, {"Content-Type": "application/octet-stream"})
+                return
 
     async def on_head_archive(self, req: Request, resp: Response, name: str) -> None:
         stat = await self._engine.call(verbs.ARCHIVE_STAT, self._archive_args(req, name))
         resp.set_header("X-Docker-Container-Path-Stat", _stat_header(stat))
 
     async def on_get_archive(self, req: Request, resp: Response, name: str) -> None:
-        stream = await self._engine.call(verbs.ARCHIVE_GET, self._archive_args(req, name))
-        fields = {"Content-Type": _TAR, "X-Docker-Container-Path-Stat": _stat_header(stream.stat)}
-        await reply.hand_over(req, stream.handover, fields)
+        for last in _TRIES:
+            stream = await self._engine.call(verbs.ARCHIVE_GET, self._archive_args(req, name))
+            fields = {"Content-Type": _TAR, "X-Docker-Container-Path-Stat": _stat_header(stream.stat)}
+            with _again(last):
+                await reply.hand_over(req, stream.handover, fields)
+                return
 
     async def on_put_archive(self, req: Request, resp: Response, name: str) -> None:
         query = Query(req)

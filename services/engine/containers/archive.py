@@ -26,7 +26,7 @@ from services.engine.containers.services import Services
 from services.engine.containers.validate.config import check_path
 from services.engine.rpc import Context, Router
 from services.protocol.api.containers import FilesystemChange
-from services.protocol.errors import Conflict, InvalidParameter, NotFound
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, WharfError
 from services.protocol.fdpass import Handover
 from services.protocol.verbs import Nothing, Ref
 from services.protocol.verbs import containers as verbs
@@ -80,15 +80,17 @@ class _Handlers:
             return RootSpec(pid=entry.state.pid, own_mount_only=True, keep=self._targets(entry))
         return self._services.layers.root(entry.id, self._mounts(entry))
 
-    async def _in_root(self, entry: Entry, work: Callable[[RootSpec], Awaitable[T]]) -> T:
+    async def _in_root(self, ref: str, entry: Entry, work: Callable[[RootSpec], Awaitable[T]]) -> T:
         """Run *work* on the container's root, and again on its next one when it stopped just then."""
         deadline = time.monotonic() + _EXIT_KNOWN
         while True:
-            root = self._root(entry)
+            pid = entry.state.pid if _is_running(entry) else 0
             try:
-                return await work(root)
-            except Conflict as error:
-                if not root.pid or str(error) != gone(root.pid) or time.monotonic() > deadline:
+                return await work(self._root(entry))
+            except WharfError as error:
+                if self._services.registry.find(entry.id) is None:  # removed just then
+                    raise NotFound(f"No such container: {ref}") from error
+                if not pid or str(error) != gone(pid) or time.monotonic() > deadline:
                     raise
             await asyncio.sleep(_LOOK)
 
@@ -126,8 +128,9 @@ class _Handlers:
 
     async def export(self, args: Ref, _: Context) -> Handover:
         entry = self._services.registry.get(args.ref)
-        if _is_running(entry):
-            root = RootSpec(pid=entry.state.pid, own_mount_only=True)
+        root = (await self._stat(args.ref, entry, "/"))[0] if _is_running(entry) else RootSpec()
+        if root.pid:
+            root = RootSpec(pid=root.pid, own_mount_only=True)
         else:
             root = self._services.layers.root(entry.id)
         attributes = {"image": entry.definition.image_reference, "name": entry.definition.name}
@@ -139,10 +142,12 @@ class _Handlers:
         async def look(root: RootSpec) -> tuple[RootSpec, verbs.PathStat]:
             found = await self._services.layers.path_stat(root, path)
             if found is None:
+                if root.pid and not _lives(root.pid):
+                    raise Conflict(gone(root.pid))  # the mounts inside its root went before it was looked at
                 raise NotFound(f"Could not find the file {path} in container {ref}")
             return root, _path_stat(path, found)
 
-        return await self._in_root(entry, look)
+        return await self._in_root(ref, entry, look)
 
     async def stat(self, args: verbs.ArchiveArgs, _: Context) -> verbs.PathStat:
         entry = self._services.registry.get(args.ref)
@@ -175,7 +180,7 @@ class _Handlers:
                 )
                 await self._services.layers.untar(arguments, fds[0])
 
-            await self._in_root(entry, extract)
+            await self._in_root(args.ref, entry, extract)
             announce(self._services, entry, "extract-to-dir")
         finally:
             for fd in fds:
@@ -195,6 +200,15 @@ class _Handlers:
                 raise InvalidParameter("mounted volume is marked read-only")
         elif entry.definition.host_config.readonly_rootfs:
             raise InvalidParameter("container rootfs is marked read-only")
+
+
+def _lives(pid: int) -> bool:
+    """Whether process *pid* has not ended; one that has is there until it is reaped."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
 
 
 def _path_stat(path: str, found: Found) -> verbs.PathStat:
