@@ -129,7 +129,10 @@ def _enter_process(spec: RootSpec, root_fd: int) -> None:
     # It can only be made from inside the mount namespace it belongs to.
     isolate()
     ours = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    namespace = os.open(f"/proc/{spec.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespace = os.open(f"/proc/{spec.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        raise Conflict(gone(spec.pid)) from None
     syscalls.setns(namespace, syscalls.CLONE_NEWNS)
     os.fchdir(root_fd)
     os.chroot(".")
