@@ -10,10 +10,8 @@ from reexec.helpers.modes import parse_mode
 from reexec.helpers.patterns import Exclusions
 from services.engine.builder.git import is_git
 from services.engine.builder.output import BuildFailed
-from services.engine.containers.values import parse_bool
 from services.engine.dockerfile.instructions import Instruction
 from services.engine.dockerfile.settings import Expand
-from services.protocol.errors import InvalidParameter
 
 URLS = ("http://", "https://")
 #: Algorithm -> hexadecimal digits.
@@ -55,10 +53,10 @@ def read_options(step: Instruction, expand: Expand, sources: Sequence[str]) -> O
         mode=expand(step.flag("chmod")),
         checksum=expand(step.flag("checksum")),
         excludes=tuple(expand(pattern) for pattern in step.flags.get("exclude", ())),
-        link=_boolean(step, "link"),
-        parents=_boolean(step, "parents"),
-        keep_git_dir=_boolean(step, "keep-git-dir"),
-        unpack=_boolean(step, "unpack") if "unpack" in step.flags else None,
+        link=step.flag("link") == "true",
+        parents=step.flag("parents") == "true",
+        keep_git_dir=step.flag("keep-git-dir") == "true",
+        unpack=step.flag("unpack") == "true" if "unpack" in step.flags else None,
     )
     if options.mode:
         parse_mode(options.mode)
@@ -66,14 +64,6 @@ def read_options(step: Instruction, expand: Expand, sources: Sequence[str]) -> O
     if options.checksum:
         _check_checksum(options.checksum, sources)
     return options
-
-
-def _boolean(step: Instruction, name: str) -> bool:
-    text = step.flag(name)
-    try:
-        return bool(text) and parse_bool(text)
-    except ValueError:
-        raise InvalidParameter(f"expecting boolean value for flag {name}, not: {text}") from None
 
 
 def _check_checksum(text: str, sources: Sequence[str]) -> None:

@@ -95,7 +95,11 @@ class Stages:
         return sorted(graph.needed(self._stages, len(self._stages) - 1, self._base_name))
 
     def _base_name(self, stage: Stage) -> str:
-        return expand(stage.base, self._tools.arguments.for_from(), self._tools.escape)
+        return self._expand(stage.base)
+
+    def _expand(self, word: str) -> str:
+        """With what FROM may use."""
+        return expand(word, self._tools.arguments.for_from(), self._tools.escape)
 
     async def _head(self, output: Speech, number: int, step: Instruction) -> None:
         await output.say(f"Step {number}/{self._total} : {step.node.original}")
@@ -214,7 +218,7 @@ class Stages:
             return earlier.record
         if name == "scratch":
             return None
-        platform = stage.origin.flag("platform") or tools.args.platform
+        platform = self._expand(stage.origin.flag("platform")) or tools.args.platform
         return await tools.bases.get(name, platform, tools.output)
 
 

@@ -6,7 +6,6 @@ import json
 
 #: Takes the meaning of the next character away inside a flag, whatever the escape directive says.
 _ESCAPE = "\\"
-_SPECIAL = "\"'\\"
 
 
 def take_flags(rest: str) -> tuple[tuple[str, ...], str]:
@@ -39,11 +38,6 @@ def _flag_word(text: str) -> tuple[str, str]:
         else:
             word += char
     return word, ""
-
-
-def write_flag(flag: str) -> str:
-    """*flag* as it can be read again."""
-    return "".join(_ESCAPE + char if char in _SPECIAL or char.isspace() else char for char in flag)
 
 
 def json_list(text: str) -> list[str] | None:

@@ -82,6 +82,9 @@ def _in_shell(text: str) -> Iterator[Heredoc]:
             quote = "" if char == quote else quote
         elif char in "\"'":
             quote, inside = char, True
+        elif text.startswith("<<<", at):
+            at += len("<<<")  # a word that is the input
+            continue
         elif not inside and (match := _START.match(text, at)) is not None:
             found, at = _delimiter(text, match)
             # ``$(( 1 << 2 ))`` shifts.

@@ -126,12 +126,16 @@ def _check_flags(node: Node) -> dict[str, list[str]]:
     for text in node.flags:
         name, equals, value = text[2:].partition("=")
         if name not in known:
-            raise InvalidParameter(f"unknown flag: --{name}")
+            raise InvalidParameter(f"unknown flag: --{name}{suggestion(name, known)}")
         if name in found and name not in _REPEATED:
             raise InvalidParameter(f"duplicate flag specified: --{name}")
-        if not equals and name not in _BOOLEAN:
+        if not (value if name in _BOOLEAN and equals else equals or name in _BOOLEAN):
             raise InvalidParameter(f"missing a value on flag: --{name}")
-        found.setdefault(name, []).append(value if equals else "true")
+        if name in _BOOLEAN:
+            value = value.lower() or "true"
+            if value not in ("true", "false"):
+                raise InvalidParameter(f"expecting boolean value for flag --{name}, not: {value}")
+        found.setdefault(name, []).append(value)
     return found
 
 

@@ -107,8 +107,8 @@ class _Joiner:
 
     def _heredocs(self, text: str, index: int) -> tuple[tuple[Heredoc, ...], int]:
         """The here-documents that *text* begins with their content, and the index behind them."""
-        name, *rest = text.split(None, 1)
-        begun = on_line(name.lower(), rest[0]) if rest else []
+        words = text.split(None, 1)
+        begun = on_line(words[0].lower(), words[1]) if len(words) == 2 else []
         found: list[Heredoc] = []
         for heredoc in begun:
             first = index

@@ -67,7 +67,7 @@ def _fields(text: str) -> list[str]:
         rows = list(csv.reader([text], strict=True))
     except csv.Error as error:
         raise InvalidParameter(f"failed to parse csv mounts: {error}") from None
-    if not rows:
+    if not rows or not rows[0]:
         raise InvalidParameter("failed to parse csv mounts: EOF")
     return rows[0]
 

@@ -10,8 +10,8 @@ _MAX_DISTANCE = 2
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """With a space before it; "" where nothing is near."""
-    best = min(known, key=lambda one: _distance(word, one))
-    return f" (did you mean {best}?)" if _distance(word, best) <= _MAX_DISTANCE else ""
+    distance, best = min(((_distance(word, one), one) for one in known), default=(_MAX_DISTANCE + 1, ""))
+    return f" (did you mean {best}?)" if distance <= _MAX_DISTANCE else ""
 
 
 def _distance(a: str, b: str) -> int:
