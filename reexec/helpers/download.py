@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import http.client
 import os
@@ -22,6 +23,7 @@ from services.protocol.errors import Forbidden, InvalidParameter, NotFound, Syst
 
 #: Seconds without a byte.
 _TIMEOUT = 60.0
+_WEB = ("http://", "https://")
 _STATUS = {400: InvalidParameter, 401: Unauthorized, 403: Forbidden, 404: NotFound}
 
 
@@ -57,14 +59,39 @@ class _Proxied(urllib.request.ProxyHandler):
         return super().proxy_open(req, proxy, type) if proxy else None
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """The library's handler, but for the web only, and without telling another host the account."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if not newurl.startswith(_WEB):
+            raise urllib.error.URLError(f'unsupported protocol scheme "{newurl.partition(":")[0]}"')
+        if urllib.parse.urlsplit(newurl).netloc != urllib.parse.urlsplit(req.full_url).netloc:
+            req.remove_header("Authorization")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _request(url: str) -> urllib.request.Request:
+    """An account in the URL becomes a header, as every client does it."""
+    parts = urllib.parse.urlsplit(url)
+    found = proxies.account(url)
+    if found is None:
+        return urllib.request.Request(url)
+    token = base64.b64encode(":".join(found).encode()).decode()
+    plain = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urllib.request.Request(plain, headers={"Authorization": f"Basic {token}"})
+
+
 @register("docker-download")
 def main(call: Call) -> bytes:
     """Raises in dockerd's words and kinds ("failed to GET ... with status 404 Not Found")."""
     args = call.document(Download)
+    shown = proxies.masked(args.url)
     try:
         # Only what the caller has checked to be http or https gets here.
-        opener = urllib.request.build_opener(_Proxied(proxies.environment()))
-        with opener.open(args.url, timeout=_TIMEOUT) as response:
+        opener = urllib.request.build_opener(_Proxied(proxies.environment()), _Redirects())
+        with opener.open(_request(args.url), timeout=_TIMEOUT) as response:
             name = args.name or _name(args.url, response.headers.get_filename())
             path = os.path.join(args.directory, name or "download")
             with open(path, "xb") as file:
@@ -74,14 +101,17 @@ def main(call: Call) -> bytes:
                     file.write(data)
             length = response.headers.get("Content-Length")
             if length is not None and length.isdigit() and int(length) != source.size:
-                raise SystemError_(f'Get "{args.url}": unexpected EOF')
+                raise SystemError_(f'Get "{shown}": unexpected EOF')
             _set_time(path, response.headers.get("Last-Modified"))
     except urllib.error.HTTPError as error:
-        text = f"failed to GET {args.url} with status {error.code} {error.reason}"
+        if str(error.reason).startswith(_Redirects.inf_msg):
+            text = f'Get "{shown}": stopped after {_Redirects.max_redirections} redirects'
+            raise SystemError_(text) from error
+        text = f"failed to GET {shown} with status {error.code} {error.reason}"
         said = error.read(1024).decode(errors="replace").strip()
         raise _STATUS.get(error.code, SystemError_)(f"{text}: {said}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        text = f'Get "{args.url}": {_reason(error, args.url)}'
+        text = f'Get "{shown}": {_reason(error, args.url)}'
         raise (NotFound if isinstance(_cause(error), socket.gaierror) else SystemError_)(text) from error
     told = response.headers.get("Content-Type") or ""
     return msgspec.msgpack.encode(Downloaded(path, name, source.digest, told))

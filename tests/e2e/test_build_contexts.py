@@ -235,8 +235,9 @@ PLAIN = b"FROM busybox\nRUN echo plain\n"
         (Page(), "empty response"),
         (Page(b"gone", status=410), "failed to GET {url}/page with status 410 Gone: gone"),
         (Page(b"no", status=403), "failed to GET {url}/page with status 403 Forbidden: no"),
-        (Page(status=302, location="file:///etc/passwd"), "error downloading remote context"),
-        (Page(status=302, location="/page"), "error downloading remote context"),
+        (Page(status=302, location="file:///etc/passwd"), "'file:///etc/passwd' is not allowed"),
+        (Page(status=302, location="ftp://127.0.0.1/x"), 'unsupported protocol scheme \\"ftp\\"'),
+        (Page(status=302, location="/page"), "stopped after 10 redirects"),
         (Page(PLAIN, "text/plain", declared=1000), "unexpected EOF"),
         (Page(b"\0\1\2" * 300, "application/octet-stream"), "invalid tar header"),
         (Page(CONTEXT[:1540], "application/x-tar"), "unexpected EOF"),
@@ -258,6 +259,34 @@ def test_url_of_a_dockerfile_in_an_archive(engine: Engine, site: Site) -> None:
     assert "plain" in said(post(engine, remote=f"{site.url}/c.tar", dockerfile="deep/Other", nocache="1"))
     site.pages["/Other"] = Page(PLAIN)
     assert "plain" in said(post(engine, remote=f"{site.url}/Other", dockerfile="deep/Other", nocache="1"))
+
+
+def test_url_of_a_dockerfile_alone_is_no_context(engine: Engine, site: Site) -> None:
+    site.pages["/Plain"] = Page(b"FROM busybox\nCOPY . /c\n")
+    assert "COPY failed: missing build context" in post(engine, remote=f"{site.url}/Plain")
+
+
+def test_url_with_an_account(engine: Engine, site: Site) -> None:
+    """Another host is not told of it, and no message."""
+    site.pages |= {
+        "/private": Page(PLAIN, account="me:secret"),
+        "/away": Page(status=302, location="/private"),
+    }
+    mine = site.url.replace("//", "//me:secret@")
+    for path in ("private", "away"):
+        assert "plain" in said(post(engine, remote=f"{mine}/{path}", nocache="1"))
+    other = site.url.replace("127.0.0.1", "localhost")
+    site.pages["/away"] = Page(status=302, location=f"{other}/private")
+    assert "with status 401" in post(engine, remote=f"{site.url}/private")
+    answer = post(engine, remote=f"{mine}/away")
+    assert "with status 401" in answer and "secret" not in answer
+
+
+def test_url_of_an_archive_whose_ignore_file_has_its_dockerfile(engine: Engine, site: Site) -> None:
+    dockerfile = "FROM busybox\nCOPY . /c\nRUN echo have $(ls -A /c)\n"
+    context = files(Own=dockerfile, _dot_dockerignore="*\n!kept\n", kept="")
+    site.pages["/c.tar"] = Page(context, "application/x-tar")
+    assert "have kept\n" in said(post(engine, remote=f"{site.url}/c.tar", dockerfile="Own", nocache="1"))
 
 
 def test_url_of_nobody(engine: Engine) -> None:

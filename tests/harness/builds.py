@@ -83,11 +83,13 @@ def traces(engine: Engine) -> set[str]:
 
 
 def workers(engine: Engine) -> Iterator[str]:
-    """Helpers of *engine* and the programs they run."""
+    """Helpers of *engine* and the programs they run; emptying the trash goes on behind a build's back."""
     zygotes = psutil.Process(engine.service_pids()["containerd-shim"]).children()
     for process in [child for zygote in zygotes for child in zygote.children(recursive=True)]:
         try:
             title = " ".join(process.cmdline())
+            if "wharfd: docker-remove" in title:
+                continue
             if "wharfd: docker-" in title or process.cwd().startswith(str(engine.root)):
                 yield f"{process.pid} {title}"
         except psutil.Error:

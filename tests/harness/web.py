@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import subprocess
@@ -16,7 +17,8 @@ _HEADERS_END = b"\r\n\r\n"
 
 @dataclass
 class Page:
-    """``declared``: the length that is told, when it is a lie. ``seconds`` of silence come first."""
+    """``declared``: the length that is told, when it is a lie. ``seconds`` of silence come first.
+    ``account``: who asks must be ``user:password``."""
 
     body: bytes = b""
     kind: str = ""
@@ -24,6 +26,7 @@ class Page:
     location: str = ""
     declared: int = -1
     seconds: float = 0
+    account: str = ""
 
 
 @dataclass
@@ -74,6 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, page: Page) -> None:
         time.sleep(page.seconds)
+        token = base64.b64encode(page.account.encode()).decode()
+        allowed = not page.account or self.headers.get("Authorization") == f"Basic {token}"
+        page = page if allowed else Page(b"who?", "text/plain", 401)
         self.send_response(page.status)
         if page.kind:
             self.send_header("Content-Type", page.kind)

@@ -109,7 +109,7 @@ class Builder:
         dockerfile: Dockerfile,
         whole: Program,
         directory: Path,
-        owners: str,
+        owners: str | None,
         output: Output,
     ) -> None:
         with self._cache.pins() as pins:
@@ -123,7 +123,7 @@ class Builder:
         dockerfile: Dockerfile,
         whole: Program,
         directory: Path,
-        owners: str,
+        owners: str | None,
         output: Output,
         pins: set[str],
     ) -> Tools:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reexec.archive.rootfs import RootSpec
+from reexec.distribution.proxies import masked
 from reexec.helpers.download import Download, Downloaded
 from reexec.helpers.untar import Untar
 from services.engine.builder import git
@@ -38,10 +39,10 @@ _TEXT_MARKS = (b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf")
 
 @dataclass(frozen=True)
 class Filled:
-    """``dockerfile`` is the text; ``owners`` as :func:`unpack` returns them."""
+    """``dockerfile`` is the text; ``owners`` as :func:`unpack` returns them, None without a context."""
 
     dockerfile: str
-    owners: str
+    owners: str | None
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ async def fill(helpers: Helpers, tmp: Path, directory: Path, remote: str, docker
             checkout = await git.clone(helpers, remote, place)
             await asyncio.to_thread(os.rename, checkout.path, directory)
             owners = ""
-        await asyncio.to_thread(_apply_ignore_file, directory)
+        await asyncio.to_thread(_apply_ignore_file, directory, dockerfile)
     elif remote.startswith(("http://", "https://")):
         async with scratch(tmp) as place:
             path = await _download(helpers, place, remote)
             if path.kind == _TEXT:
-                return Filled(await asyncio.to_thread(_read, path.path, dockerfile), "")
+                return Filled(await asyncio.to_thread(_read, path.path, dockerfile), None)
             owners = await _unpack_file(helpers, directory, path.path)
-        await asyncio.to_thread(_apply_ignore_file, directory)
+        await asyncio.to_thread(_apply_ignore_file, directory, dockerfile)
     else:
         raise SystemError_(f"remoteURL ({remote}) could not be recognized as URL")
     return Filled(await asyncio.to_thread(read_dockerfile, directory, dockerfile), owners)
@@ -111,11 +112,11 @@ async def _download(helpers: Helpers, place: Path, url: str) -> Fetched:
     try:
         found = await ask(helpers, arguments, Downloaded)
     except WharfError as error:
-        raise type(error)(f"error downloading remote context {url}: {error}") from error
+        raise type(error)(f"error downloading remote context {masked(url)}: {error}") from error
     try:
         return Fetched(found.path, await asyncio.to_thread(_kind, found.path, found.content_type))
     except WharfError as error:
-        raise type(error)(f"error detecting content type for remote {url}: {error}") from error
+        raise type(error)(f"error detecting content type for remote {masked(url)}: {error}") from error
 
 
 def _kind(path: str, told: str) -> str:
@@ -147,15 +148,16 @@ async def _unpack_file(helpers: Helpers, directory: Path, path: str) -> str:
         os.close(fd)
 
 
-def _apply_ignore_file(directory: Path) -> None:
+def _apply_ignore_file(directory: Path, dockerfile: str) -> None:
     """The docker command leaves excluded files out of an archive; others' archives have them all."""
     if (ignore := _ignore(directory)) is None:
         return
+    needed = {_IGNORE_FILE, os.path.normpath(dockerfile), dockerfile.lower()}
     for top, _, names in os.walk(directory):
         for name in names:
             path = os.path.join(top, name)
             relative = os.path.relpath(path, directory)
-            if relative not in (_IGNORE_FILE, DEFAULT_NAME) and ignore.excludes(relative):
+            if relative not in needed and ignore.excludes(relative):
                 os.unlink(path)
     for top, names, _ in os.walk(directory, topdown=False):
         for name in names:

@@ -28,16 +28,16 @@ from services.protocol.errors import InvalidParameter, WharfError
 
 @dataclass(frozen=True)
 class Origins:
-    """Where sources are: the context, or what ``chain`` finds for ``--from``."""
+    """Where sources are: the context (None: there is none), or what ``chain`` finds for ``--from``."""
 
-    context: Path
+    context: Path | None
     layers: LayerManager
     chain: Callable[[str], Awaitable[str]]
 
     async def root(self, origin: str) -> RootSpec:
         """Raises what ``chain`` raises."""
         if not origin:
-            return RootSpec(directory=str(self.context))
+            return RootSpec(directory=str(self.context or ""))
         return self.layers.image_root(await self.chain(origin))
 
 
@@ -135,6 +135,8 @@ async def _locate(fetch: Fetch, copy: Copy, source: str) -> list[Located]:
         return [await fetch.download(source)]
     unpack = copy.is_add and copy.options.unpack is not False
     try:
+        if copy.from_context and not copy.source.directory:
+            raise InvalidParameter("missing build context")
         return await fetch.find(copy.source, source, unpack=unpack, context=copy.from_context)
     except InvalidParameter as error:
         if str(error) == "no source files were specified":

@@ -66,7 +66,7 @@ class Tools:
     bases: Bases
     caches: CacheMounts
     #: Of the context's archive (:func:`services.engine.builder.context.unpack`).
-    owners: str
+    owners: str | None
     #: RUN and COPY at work at the same time.
     slots: asyncio.Semaphore
     #: Unix seconds that no time in the image is to be after.
@@ -285,7 +285,8 @@ async def _run_container(
 
 
 def origins(tools: Tools) -> copying.Origins:
-    return copying.Origins(tools.context, tools.layers, functools.partial(_chain, tools))
+    context = tools.context if tools.owners is not None else None
+    return copying.Origins(context, tools.layers, functools.partial(_chain, tools))
 
 
 async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
@@ -299,7 +300,7 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
     async with located as sources:
         words = f"{copy_.name} {copy_.flags}{copying.checksum(sources)} in {copy_.written} "
         command = [*state.shell(), f"#(nop) {words}"]
-        owners = tools.owners if copy_.from_context else ""
+        owners = (tools.owners or "") if copy_.from_context else ""
         key = _key(tools, state.config, [*command, owners])
         if await _from_cache(tools, state, key, " ".join(command)):
             return

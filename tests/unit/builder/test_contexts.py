@@ -98,6 +98,9 @@ def test_ignore(text: str, excluded: list[str], kept: list[str]) -> None:
     assert [path for path in kept if ignore.excludes(path)] == []
 
 
-def test_ignore_with_a_broken_pattern() -> None:
-    with pytest.raises(InvalidParameter, match="syntax error in pattern"):
-        Ignore("[\n")
+@pytest.mark.parametrize(
+    ("text", "message"), [("[\n", "syntax error in pattern"), ("x\n!\n", "illegal exclusion pattern")]
+)
+def test_ignore_with_a_broken_pattern(text: str, message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message):
+        Ignore(text)
