@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from services.engine.graphdrivers import GraphDriver
 from services.engine.graphdrivers.overlay2 import Overlay2
 from services.engine.graphdrivers.projectquota import project_of
+from services.engine.graphdrivers.vfs import Vfs
 from services.protocol.errors import InvalidParameter
 from tests.integration.storage.storage import storage
 from tests.suites.forked import ForkedHelpers
@@ -37,7 +39,7 @@ def driver_on(root: Path, **options: str) -> Overlay2:
     return driver
 
 
-def written(driver: Overlay2, layer: str, root: Path, size: int = 8 * MEGABYTE) -> int:
+def written(driver: GraphDriver, layer: str, root: Path, size: int = 8 * MEGABYTE) -> int:
     """Bytes of *size* that a container can write to its root before there is no more space."""
 
     def fill() -> int:
@@ -90,6 +92,18 @@ def test_ids_go_on_and_limits_hold_after_a_restart(root: Path) -> None:
     asyncio.run(third.create_read_write("e" * 64, BASE, {"size": "1m"}))
     (waiting,) = third.trash.iterdir()
     assert project_of(home / ("e" * 64)) > project_of(waiting)
+
+
+def test_full_copies_have_sizes_too(root: Path) -> None:
+    driver = Vfs(root / "vfs", ForkedHelpers(), {"size": "5m"})
+    driver.prepare()
+    asyncio.run(driver.create(BASE, ""))
+    (driver.extraction(BASE).directory / "f").write_bytes(os.urandom(MEGABYTE))
+    asyncio.run(driver.create_read_write(FIRST, BASE, {}))
+    asyncio.run(driver.create_read_write(SECOND, BASE, {"size": "7m"}))
+    assert written(driver, FIRST, root) <= 4 * MEGABYTE
+    assert 4 * MEGABYTE < written(driver, SECOND, root) <= 6 * MEGABYTE
+    assert driver.layers() == {BASE, FIRST, SECOND}
 
 
 def test_through_the_layer_manager(root: Path) -> None:

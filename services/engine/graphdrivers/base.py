@@ -33,6 +33,8 @@ from services.protocol.errors import InvalidParameter, SystemError_
 NOT_SUPPORTED = "driver not supported"
 PREREQUISITES = "prerequisites for driver not satisfied (wrong filesystem?)"
 INCOMPATIBLE = "backing file system is unsupported for this graph driver"
+#: In a driver's directory: the block device that it is on, for quotas.
+DEVICE = "backingFsBlockDev"
 
 
 class Unusable(SystemError_):

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from services.engine.graphdrivers.base import NOT_SUPPORTED, PREREQUISITES, GraphDriver, Unusable
+from services.engine.graphdrivers.base import DEVICE, NOT_SUPPORTED, PREREQUISITES, GraphDriver, Unusable
 from services.engine.graphdrivers.btrfs import Btrfs
 from services.engine.graphdrivers.fuse_overlayfs import FuseOverlayfs
 from services.engine.graphdrivers.overlay2 import Overlay2
@@ -35,7 +35,7 @@ PRIORITY = ("overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs")
 #: What Docker had once: refused with its text.
 REMOVED = ("aufs", "devicemapper", "overlay")
 #: What is in a driver's directory without being a layer.
-_NO_LAYERS = ("l", "trash", "quotas", "backingFsBlockDev")
+_NO_LAYERS = ("l", "trash", "quotas", DEVICE)
 #: Where the layers are, if not in the driver's directory itself.
 _PLACES = {"vfs": "dir", "btrfs": "subvolumes"}
 

@@ -10,10 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.engine.config.option import parse_bool
-from services.engine.graphdrivers.base import INCOMPATIBLE, NOT_SUPPORTED, Unusable, size_of, size_option
+from services.engine.graphdrivers.base import (
+    DEVICE,
+    INCOMPATIBLE,
+    NOT_SUPPORTED,
+    Unusable,
+    size_of,
+    size_option,
+)
 from services.engine.graphdrivers.probes import backing_filesystem, supports_d_type, try_overlay
 from services.engine.graphdrivers.projectquota import ProjectQuota, QuotaNotSupported
-from services.engine.graphdrivers.stacked import DEVICE, Stacked
+from services.engine.graphdrivers.stacked import Stacked
 from services.engine.helpers import Helpers
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import InvalidParameter, SystemError_

@@ -56,6 +56,7 @@ class ProjectQuota:
         self._device = device
         self._make_device(os.stat(homes[0]).st_dev)
         if not self._enforced():
+            device.unlink()
             raise QuotaNotSupported
         self._next = 1 + max(_used_ids(homes))
         try:

@@ -17,13 +17,13 @@ import secrets
 from pathlib import Path
 
 from reexec.archive.extract import Whiteouts
-from services.engine.graphdrivers.base import Extraction
+from services.engine.graphdrivers.base import DEVICE, Extraction
 from services.protocol.errors import SystemError_
 
 #: Layers below a container; moby's limit, which keeps the options in one page.
 MAX_DEPTH = 128
 #: What the driver keeps beside its layers.
-LINKS, TRASH, DEVICE = "l", "trash", "backingFsBlockDev"
+LINKS, TRASH = "l", "trash"
 
 
 def _short_name() -> str:

@@ -1,6 +1,7 @@
 """vfs: every layer is a full copy of its parent. Slow and large, and it works anywhere.
 
-The copy shares its data with the parent where the file system can clone files (XFS, btrfs).
+The copy shares its data with the parent where the file system can clone files (XFS, btrfs). A size
+counts the whole copy.
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reexec.archive.extract import Whiteouts
-from services.engine.graphdrivers.base import Extraction
+from services.engine.graphdrivers.base import DEVICE, Extraction, size_of
+from services.engine.graphdrivers.projectquota import ProjectQuota, QuotaNotSupported
 from services.engine.helpers import Helpers
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, SystemError_
 
 
 class Vfs:
     name = "vfs"
 
     def __init__(self, root: Path, helpers: Helpers, options: Mapping[str, str]) -> None:
-        for key in options:
-            raise InvalidParameter(f"vfs driver does not support {key} options")
+        #: Bytes that a container may use unless it says otherwise; 0: no limit.
+        self._size = 0
+        for key, value in options.items():
+            if key != "size":
+                raise InvalidParameter(f"vfs driver does not support {key} options")
+            self._size = size_of(value)
+        self._quota: ProjectQuota | None = None
+        self._root = root
         self._dirs = root / "dir"
         self.trash = root / "trash"
         self._helpers = helpers
@@ -30,22 +38,36 @@ class Vfs:
     def prepare(self) -> None:
         self._dirs.mkdir(mode=0o710, parents=True, exist_ok=True)
         self.trash.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._quota = ProjectQuota(self._root / DEVICE, [self._dirs, self.trash])
+        except QuotaNotSupported as error:
+            if self._size:
+                raise SystemError_(str(error)) from error
 
     async def create(self, layer: str, parent: str) -> None:
+        await self._make(layer, parent, 0)
+
+    async def _make(self, layer: str, parent: str, size: int) -> None:
         home = self._dirs / layer
         if home.exists():
             self.discard(layer)
         os.mkdir(home)
+        if size:
+            assert self._quota is not None
+            self._quota.limit(home, size)
         os.chmod(home, 0o755)
         if parent:
             await self._helpers.run(["docker-copytree", str(self._dirs / parent), str(home)])
 
     async def create_read_write(self, layer: str, parent: str, options: Mapping[str, str]) -> None:
-        for name in options:
-            if name.lower() == "size":
-                raise InvalidParameter("Filesystem does not support, or has not enabled quotas")
-            raise InvalidParameter(f"Storage opt {name} not supported")
-        await self.create(layer, parent)
+        size = self._size
+        for name, value in options.items():
+            if name != "size":
+                raise InvalidParameter(f"Storage opt {name} not supported")
+            if self._quota is None:
+                raise InvalidParameter(str(QuotaNotSupported()))
+            size = size_of(value)
+        await self._make(layer, parent, size)
 
     def extraction(self, layer: str) -> Extraction:
         return Extraction(self._dirs / layer, Whiteouts.REMOVE)

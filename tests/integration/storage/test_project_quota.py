@@ -1,4 +1,4 @@
-"""overlay2's sizes: refused where there are no project quotas, kept where there are."""
+"""Sizes on overlay2 and vfs: refused where there are no project quotas, kept where there are."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ def test_a_size_without_xfs_is_refused(tmp_path: Path) -> None:
     text = "Storage Option overlay2.size only supported for backingFS XFS. Found"
     with pytest.raises(SystemError_, match=f"^error initializing graphdriver: {text}"):
         choose(tmp_path, "overlay2", ["overlay2.size=1g"], ForkedHelpers())
+
+
+def test_a_size_of_a_copy_without_quotas_is_refused(tmp_path: Path) -> None:
+    text = "Filesystem does not support, or has not enabled quotas"
+    driver = choose(tmp_path, "vfs", [], ForkedHelpers())
+    with pytest.raises(InvalidParameter, match=f"^{text}$"):
+        asyncio.run(driver.create_read_write("c" * 64, "", {"size": "1g"}))
+    with pytest.raises(SystemError_, match=f"^error initializing graphdriver: {text}: vfs$"):
+        choose(tmp_path, "vfs", ["size=1g"], ForkedHelpers())
 
 
 def test_a_size_on_xfs_without_quotas_is_refused(tmp_path: Path) -> None:
