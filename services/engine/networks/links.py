@@ -87,6 +87,11 @@ class Links:
         payload += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
         self._socket.request(Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload))
 
+    def create_dummy(self, name: str) -> None:
+        payload = _ifinfo() + text(IFLA_IFNAME, name)
+        payload += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "dummy"))
+        self._socket.request(Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload))
+
     def create_veth(
         self, name: str, bridge: int, peer: str, mac: str, mtu: int, namespace: int, *, isolated: bool
     ) -> None:

@@ -115,6 +115,7 @@ def prunable(
     def matches(record: NetworkRecord) -> bool:
         return (
             record.name not in PREDEFINED
+            and not record.config_only
             and not in_use(record)
             and all(record.created < limit for limit in limits)
             and all(has_label(record.labels, value) for value in filters.get("label", ()))

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from services.engine.events import Events
 from services.engine.networks import listing, requests
+from services.engine.networks.drivers import absent
+from services.engine.networks.drivers.base import Driver
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.model import PREDEFINED, NetworkRecord
 from services.engine.networks.records import Records
-from services.engine.networks.registry import Registry
+from services.engine.networks.registry import Registry, new_id
 from services.engine.networks.sandboxes import Sandboxes
 from services.engine.scopes import Undo, checkpoint, settled
 from services.protocol.api.networks import NetworkCreateRequest
@@ -33,10 +35,20 @@ class Manager:
 
     async def create(self, request: NetworkCreateRequest, request_id: str = "") -> NetworkRecord:
         async with self._changing, Undo() as undo:
-            requests.check_request(request, self._registry)
-            driver = requests.choose_driver(request.driver, self._registry.drivers)
-            record = requests.make_record(request, driver)
-            record.pools = [await requests.choose_pool(request, self._registry)]
+            source = requests.check_request(request, self._registry)
+            if request.config_only:
+                driver: Driver = self._registry.drivers["null"]
+                record = requests.make_configuration(request, driver)
+            else:
+                if request.driver in requests.ABSENT_DRIVERS:
+                    options = request.options or {}
+                    refuse = (absent.refusal, request.driver, new_id(), options, self._kernel.links)
+                    raise await self._kernel.run(*refuse)
+                driver = requests.choose_driver(request.driver, self._registry.drivers)
+                if source is not None:
+                    request = requests.configured(request, source)
+                record = requests.make_record(request, driver)
+                record.pools = [await requests.choose_pool(request, self._registry)]
             record.request_id = request_id
             record.owned = await self._is_new(record)
             undo.push(lambda: self._records.delete_network(record.id))
@@ -68,6 +80,9 @@ class Manager:
     async def _remove(self, record: NetworkRecord) -> None:
         if record.name in PREDEFINED:
             raise Forbidden(f"{record.name} is a pre-defined network and cannot be removed")
+        if any(one.config_from == record.name for one in self._registry.all() if record.config_only):
+            text = f'configuration network "{record.name}" is in use'
+            raise Forbidden(f"error while removing network: {text}")
         if users := self._sandboxes.users(record.id):
             listed = ", ".join(
                 f'name:"{sandbox.container_name}" id:"{endpoint.id[:12]}"' for sandbox, endpoint in users

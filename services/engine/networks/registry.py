@@ -94,7 +94,8 @@ class Registry:
 
     def used_subnets(self) -> list[Network]:
         """Subnets of all networks."""
-        pools = [pool.subnet for record in self._by_id.values() for pool in record.pools]
+        allocated = [record for record in self._by_id.values() if not record.config_only]
+        pools = [pool.subnet for record in allocated for pool in record.pools]
         return [ipaddress.ip_network(subnet, strict=False) for subnet in pools]
 
     async def free_subnet(self, version: int) -> Network:

@@ -6,21 +6,32 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+from msgspec import UNSET
+
 from services.engine.networks.drivers.base import Driver
-from services.engine.networks.ipam import Network, PoolRecord
+from services.engine.networks.ipam import AddressSpace, Network, PoolRecord
 from services.engine.networks.model import PREDEFINED, NetworkRecord
 from services.engine.networks.registry import Registry, new_id, timestamp
-from services.protocol.api.networks import IPAMConfig, NetworkCreateRequest
-from services.protocol.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unimplemented
+from services.protocol.api.networks import IPAM, IPAMConfig, NetworkCreateRequest
+from services.protocol.errors import (
+    Conflict,
+    Forbidden,
+    InvalidParameter,
+    NotFound,
+    SystemError_,
+    Unimplemented,
+)
 
-_UNIMPLEMENTED_DRIVERS = {"macvlan", "ipvlan", "overlay"}
+#: Drivers that dockerd has and this engine has not.
+ABSENT_DRIVERS = {"macvlan", "ipvlan", "overlay"}
 
 
-def check_request(request: NetworkCreateRequest, registry: Registry) -> None:
-    """Everything but the addresses."""
+def check_request(request: NetworkCreateRequest, registry: Registry) -> NetworkRecord | None:
+    """Everything but the addresses; the configuration network that it names, if it does."""
     if not request.name.strip():
         raise InvalidParameter("invalid name: name is empty")
-    if request.name in PREDEFINED:
+    if request.name in (*PREDEFINED, "default"):
         raise Forbidden(f"operation is not permitted on predefined {request.name} network")
     if registry.by_name(request.name) is not None:
         raise Conflict(f"network with name {request.name} already exists")
@@ -30,18 +41,20 @@ def check_request(request: NetworkCreateRequest, registry: Registry) -> None:
         raise InvalidParameter(f"invalid network scope: {request.scope}")
     if request.ingress:
         raise Forbidden("Ingress network can only be global scope network")
-    _check_config_network(request, registry)
+    source = _config_network(request, registry)
     if request.enable_ipv4 is False and not request.enable_ipv6:
         raise InvalidParameter("IPv4 or IPv6 must be enabled")
     if request.enable_ipv6:
         raise Unimplemented("IPv6 networks are not implemented")
+    if request.ipam is not None and request.ipam.driver == "null":
+        raise InvalidParameter("ipv4 pool is empty")
     if request.ipam is not None and request.ipam.driver not in ("", "default"):
-        raise Unimplemented(f"IPAM driver {request.ipam.driver} is not implemented")
-    if request.ipam is not None and request.ipam.options:
-        raise Unimplemented(f"IPAM option {next(iter(request.ipam.options))} is not implemented")
+        raise NotFound(f'plugin "{request.ipam.driver}" not found')
+    return source
 
 
-def _check_config_network(request: NetworkCreateRequest, registry: Registry) -> None:
+def _config_network(request: NetworkCreateRequest, registry: Registry) -> NetworkRecord | None:
+    """The network whose configuration is asked for; a request that has one of its own is refused."""
     source = request.config_from.network if request.config_from else ""
     if request.config_only:
         if request.internal or request.attachable or request.ingress or request.scope:
@@ -49,17 +62,50 @@ def _check_config_network(request: NetworkCreateRequest, registry: Registry) -> 
                 "configuration network can only contain network specific fields. Network operator fields "
                 "like [ ingress | internal | attachable | scope ] are not supported."
             )
-        raise Unimplemented("configuration networks are not implemented")
-    if source and registry.by_name(source) is None:
+        if source:
+            raise Forbidden("a configuration network cannot depend on another configuration network")
+    if not source:
+        return None
+    ipam = request.ipam
+    if request.labels or request.enable_ipv6 or (ipam and (ipam.config or ipam.options)):
+        raise Forbidden(
+            "user-specified configurations are not supported if the network depends on a "
+            "configuration network"
+        )
+    if request.options:
+        raise Forbidden(
+            "network driver options are not supported if the network depends on a configuration network"
+        )
+    record = registry.by_name(source)
+    if record is None or not record.config_only:
         raise NotFound(f'configuration network "{source}" does not exist')
-    if source:
-        raise InvalidParameter(f'"{source}" is not a configuration network')
+    return record
+
+
+def configured(request: NetworkCreateRequest, source: NetworkRecord) -> NetworkCreateRequest:
+    """*request* with the configuration of *source*."""
+    configs = [
+        IPAMConfig(
+            subnet=pool.subnet,
+            ip_range=pool.ip_range or UNSET,
+            gateway=pool.gateway or UNSET,
+            auxiliary_addresses=pool.auxiliary or UNSET,
+        )
+        for pool in source.pools
+    ]
+    ipam = IPAM(driver=source.ipam_driver, options=source.ipam_options, config=configs)
+    return msgspec.structs.replace(request, ipam=ipam, options=source.options, labels=source.labels)
+
+
+def make_configuration(request: NetworkCreateRequest, driver: Driver) -> NetworkRecord:
+    """A configuration network: nothing of it is checked by a driver, allocated or made."""
+    configs = _checked_configs(request)
+    pools = [_pool(config) for config in configs if _text(config.subnet)]
+    return _record(request, driver, pools=pools, config_only=True)
 
 
 def choose_driver(name: str, drivers: Mapping[str, Driver]) -> Driver:
     name = name if name not in ("", "default") else "bridge"
-    if name in _UNIMPLEMENTED_DRIVERS:
-        raise Unimplemented(f"network driver {name} is not implemented")
     driver = drivers.get(name)
     if driver is None:
         raise NotFound(f'plugin "{name}" not found')
@@ -70,9 +116,13 @@ def choose_driver(name: str, drivers: Mapping[str, Driver]) -> Driver:
 
 def make_record(request: NetworkCreateRequest, driver: Driver) -> NetworkRecord:
     """Without addresses (``pools``)."""
-    options = dict(request.options or {})
-    driver.options(options)
+    driver.options(dict(request.options or {}))
+    return _record(request, driver)
+
+
+def _record(request: NetworkCreateRequest, driver: Driver, **more: Any) -> NetworkRecord:
     network_id = new_id()
+    options = dict(request.options or {})
     return NetworkRecord(
         id=network_id,
         name=request.name,
@@ -82,17 +132,16 @@ def make_record(request: NetworkCreateRequest, driver: Driver) -> NetworkRecord:
         attachable=request.attachable,
         options=options,
         labels=dict(request.labels or {}),
+        config_from=request.config_from.network if request.config_from else "",
         ipam_options=request.ipam.options if request.ipam else None,
         interface=driver.interface_name(network_id, options),
+        **more,
     )
 
 
 async def choose_pool(request: NetworkCreateRequest, registry: Registry) -> PoolRecord:
     """The network's subnet, as asked or from the default pools; with its gateway."""
-    configs = list((request.ipam.config if request.ipam else None) or [])
-    problems = [problem for config in configs for problem in _problems(config)]
-    if problems:
-        raise InvalidParameter("invalid network config:\n" + "\n".join(problems))
+    configs = _checked_configs(request)
     if len(configs) > 1:
         raise Forbidden("bridge driver doesn't support multiple subnets")
     config = configs[0] if configs else IPAMConfig()
@@ -103,16 +152,30 @@ async def choose_pool(request: NetworkCreateRequest, registry: Registry) -> Pool
             raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
     else:
         subnet = await registry.free_subnet(4)
-    pool = PoolRecord(
-        subnet=str(subnet),
+    pool = _pool(config)
+    pool.subnet, pool.configured = str(subnet), bool(subnet_text)
+    if not pool.gateway:
+        pool.gateway = _first_free(subnet, pool)
+    elif not AddressSpace(subnet).take(ipaddress.ip_address(pool.gateway)):
+        raise SystemError_(f"failed to allocate gateway ({pool.gateway}): Address already in use")
+    return pool
+
+
+def _checked_configs(request: NetworkCreateRequest) -> list[IPAMConfig]:
+    configs = list((request.ipam.config if request.ipam else None) or [])
+    problems = [problem for config in configs for problem in _problems(config)]
+    if problems:
+        raise InvalidParameter("invalid network config:\n" + "\n".join(problems))
+    return configs
+
+
+def _pool(config: IPAMConfig) -> PoolRecord:
+    return PoolRecord(
+        subnet=_text(config.subnet),
         ip_range=_text(config.ip_range),
         gateway=_text(config.gateway).partition("/")[0],
         auxiliary=dict(config.auxiliary_addresses or {}) if config.auxiliary_addresses else {},
-        configured=bool(subnet_text),
     )
-    if not pool.gateway:
-        pool.gateway = _first_free(subnet, pool)
-    return pool
 
 
 def _first_free(subnet: Network, pool: PoolRecord) -> str:

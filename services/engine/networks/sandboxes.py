@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from services.engine.contracts import EtcFiles, Sandbox, SandboxRequest
 from services.engine.events import Events
 from services.engine.networks import views
-from services.engine.networks.drivers.bridge import HOST_BINDING, mtu
+from services.engine.networks.drivers.bridge import HOST_BINDING, IFACE_PREFIX, mtu
 from services.engine.networks.firewall import PortRule
 from services.engine.networks.ipam import mac_address
 from services.engine.networks.kernel import Kernel
@@ -31,7 +31,7 @@ from services.engine.networks.registry import Registry, new_id
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import PortBinding
 from services.protocol.api.networks import EndpointSettings
-from services.protocol.errors import NotFound, SystemError_, WharfError
+from services.protocol.errors import Forbidden, NotFound, SystemError_, WharfError
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +129,8 @@ class Sandboxes:
         endpoint = EndpointRecord(
             id=new_id(), network_id=network.id, network_name=network.name, settings=settings
         )
+        if network.config_only:
+            raise Forbidden("cannot create endpoint on configuration-only network")
         if not self._registry.driver(network).addresses:
             return endpoint
         config = settings.ipam_config
@@ -136,7 +138,9 @@ class Sandboxes:
         endpoint.ipv4 = self._registry.addresses(network).allocate(4, static)
         endpoint.mac_address = settings.mac_address.lower().replace("-", ":") or mac_address(endpoint.ipv4)
         used = {one.interface for one in sandbox.endpoints}
-        endpoint.interface = next(f"eth{n}" for n in range(len(used) + 1) if f"eth{n}" not in used)
+        prefix = network.options.get(IFACE_PREFIX) or "eth"
+        names = (f"{prefix}{number}" for number in range(len(used) + 1))
+        endpoint.interface = next(name for name in names if name not in used)
         endpoint.host_interface = f"veth{endpoint.id[:7]}"
         return endpoint
 

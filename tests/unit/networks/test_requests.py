@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import errno
 
 import pytest
 
-from services.engine.networks import checks, listing
+from services.engine.networks import checks, listing, requests
+from services.engine.networks.drivers import absent
 from services.engine.networks.drivers.bridge import BridgeDriver
+from services.engine.networks.drivers.null import NullDriver
 from services.engine.networks.ipam import PoolRecord
+from services.engine.networks.links import Link
 from services.engine.networks.model import NetworkRecord
-from services.protocol.api.networks import EndpointIPAMConfig, EndpointSettings
+from services.engine.networks.netlink import NetlinkError
+from services.protocol.api.networks import (
+    IPAM,
+    ConfigReference,
+    EndpointIPAMConfig,
+    EndpointSettings,
+    IPAMConfig,
+    NetworkCreateRequest,
+)
 from services.protocol.errors import InvalidParameter, Unimplemented
 
 NOW = datetime.datetime(2026, 1, 2, 12, 0, tzinfo=datetime.UTC)
@@ -118,3 +130,65 @@ def test_bridge_options() -> None:
         driver.options({"com.docker.network.bridge.enable_icc": "perhaps"})
     with pytest.raises(Unimplemented, match="com.docker.network.bridge.inhibit_ipv4"):
         driver.options({"com.docker.network.bridge.inhibit_ipv4": "true"})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        (
+            "driver.mtu",
+            "x",
+            'failed to parse com.docker.network.driver.mtu value: x (strconv.Atoi: parsing "x"',
+        ),
+        ("driver.mtu", "-1", "invalid MTU number: -1"),
+        ("bridge.host_binding_ipv4", "x", "value: x (nil ip)"),
+        ("bridge.gateway_mode_ipv4", "x", "value: x (unknown gateway mode x)"),
+    ],
+)
+def test_bad_bridge_options(option: str, value: str, text: str) -> None:
+    driver = BridgeDriver(None, ip_forward=False)  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameter) as caught:
+        driver.options({f"com.docker.network.{option}": value})
+    assert text in str(caught.value)
+
+
+class NoLinks:
+    """A kernel with one interface, which has no dummy links."""
+
+    def links(self) -> list[Link]:
+        return [Link(1, "lo", "", 0, "", True), Link(2, "eth0", "", 0, "", True)]
+
+    def create_dummy(self, name: str) -> None:
+        raise NetlinkError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "text"),
+    [
+        ("macvlan", {}, "operation not supported"),
+        ("macvlan", {"macvlan_mode": "x"}, "requested macvlan mode 'x' is not valid, 'bridge' mode"),
+        ("ipvlan", {"ipvlan_mode": "x"}, "requested ipvlan mode 'x' is not valid, 'l2' mode"),
+        ("macvlan", {"parent": "lo"}, "loopback interface is not a valid macvlan parent link"),
+        ("macvlan", {"parent": "wan"}, "invalid subinterface vlan name wan, example formatting is eth0.10"),
+        ("ipvlan", {"parent": "wan.7"}, "-o parent interface was not found on the host: wan"),
+        ("ipvlan", {"parent": "eth0.9999"}, "vlan id must be between 1-4094, received: 9999"),
+        ("ipvlan", {"parent": "eth0"}, "network driver ipvlan is not implemented"),
+        ("overlay", {}, "network driver overlay is not implemented"),
+    ],
+)
+def test_drivers_that_are_not_there(driver: str, options: dict[str, str], text: str) -> None:
+    error = absent.refusal(driver, "0123456789abcdef", options, NoLinks())  # type: ignore[arg-type]
+    assert text in str(error)
+
+
+def test_configuration_networks() -> None:
+    config = IPAMConfig(subnet="10.1.0.0/24")
+    request = NetworkCreateRequest(name="c", config_only=True, ipam=IPAM(config=[config]), labels={"a": "b"})
+    source = requests.make_configuration(request, NullDriver())
+    assert (source.driver, source.config_only, source.pools[0].subnet) == ("null", True, "10.1.0.0/24")
+    wanted = requests.configured(
+        NetworkCreateRequest(name="n", config_from=ConfigReference(network="c")), source
+    )
+    assert wanted.labels == {"a": "b"}
+    assert wanted.ipam is not None and wanted.ipam.config is not None
+    assert wanted.ipam.config[0].subnet == "10.1.0.0/24"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +22,11 @@ MASQUERADE = PREFIX + "enable_ip_masquerade"
 HOST_BINDING = PREFIX + "host_binding_ipv4"
 DEFAULT_BRIDGE = PREFIX + "default_bridge"
 MTU = "com.docker.network.driver.mtu"
-_BOOLEANS = {ICC, MASQUERADE, DEFAULT_BRIDGE}
+IFACE_PREFIX = "com.docker.network.container_iface_prefix"
+INHIBIT = PREFIX + "inhibit_ipv4"
+_GATEWAY_MODES = {PREFIX + "gateway_mode_ipv4", PREFIX + "gateway_mode_ipv6"}
+_MODES = ("nat", "nat-unprotected", "routed", "isolated")
+_BOOLEANS = {ICC, MASQUERADE, DEFAULT_BRIDGE, INHIBIT}
 _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 _FALSE = {"0", "f", "F", "false", "FALSE", "False"}
 _IFNAME_MAX = 15
@@ -51,23 +56,24 @@ class BridgeDriver:
     def options(self, options: Mapping[str, str]) -> None:
         for name, value in options.items():
             if name in _BOOLEANS:
-                if value and value not in _TRUE | _FALSE:
-                    raise InvalidParameter(
-                        f'failed to parse {name} value: "{value}" (strconv.ParseBool: parsing "{value}": '
-                        "invalid syntax)"
-                    )
+                if value not in _TRUE | _FALSE:
+                    raise _unparsed(name, value, f'strconv.ParseBool: parsing "{value}": invalid syntax')
+                if name == INHIBIT and value in _TRUE:
+                    raise Unimplemented(f"network option {name} is not implemented")
             elif name == MTU:
-                if value and not value.isdigit():
-                    raise InvalidParameter(
-                        f'failed to parse {name} value: "{value}" (strconv.Atoi: parsing "{value}": '
-                        "invalid syntax)"
-                    )
+                _check_mtu(name, value)
             elif name == NAME:
-                if len(value) > _IFNAME_MAX or "/" in value or " " in value:
+                if len(value) > _IFNAME_MAX:
+                    raise SystemError_(
+                        "failed to check bridge interface existence: numerical result out of range"
+                    )
+                if "/" in value or " " in value:
                     raise InvalidParameter(f'invalid interface name "{value}"')
             elif name == HOST_BINDING:
-                _check_address(value)
-            elif name.startswith("com.docker.network."):
+                _check_address(name, value)
+            elif name in _GATEWAY_MODES:
+                _check_gateway_mode(name, value)
+            elif name.startswith("com.docker.network.") and name != IFACE_PREFIX:
                 raise Unimplemented(f"network option {name} is not implemented")
 
     def interface_name(self, network_id: str, options: Mapping[str, str]) -> str:
@@ -163,8 +169,27 @@ def bridge_rules(network: NetworkRecord) -> BridgeRules:
     )
 
 
-def _check_address(value: str) -> None:
+def _unparsed(name: str, value: str, reason: str) -> InvalidParameter:
+    return InvalidParameter(f"failed to parse {name} value: {value} ({reason})")
+
+
+def _check_mtu(name: str, value: str) -> None:
+    if not re.fullmatch(r"[+-]?[0-9]+", value, re.ASCII):
+        raise _unparsed(name, value, f'strconv.Atoi: parsing "{value}": invalid syntax')
+    if int(value) < 0:
+        raise InvalidParameter(f"invalid MTU number: {int(value)}")
+
+
+def _check_address(name: str, value: str) -> None:
     try:
-        ipaddress.IPv4Address(value)
+        ipaddress.ip_address(value)
     except ValueError:
-        raise InvalidParameter(f"invalid IPv4 address: {value}") from None
+        raise _unparsed(name, value, "nil ip") from None
+
+
+def _check_gateway_mode(name: str, value: str) -> None:
+    """Without IPv6 only the mode of IPv4 has an effect, and "nat" is what there is."""
+    if value not in _MODES:
+        raise _unparsed(name, value, f"unknown gateway mode {value}")
+    if name.endswith("ipv4") and value != "nat":
+        raise Unimplemented(f"{name}={value} is not implemented")
