@@ -6,15 +6,19 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 
 @contextlib.contextmanager
-def loop_mounted(directory: Path, kind: str, size: int, *options: str) -> Iterator[Path]:
+def loop_mounted(
+    directory: Path, kind: str, size: int, *options: str, make: Sequence[str] = ()
+) -> Iterator[Path]:
     """A new *kind* file system of *size* bytes (sparse), mounted with *options*; gone afterwards.
+
+    *make* are options of its mkfs.
 
     The test is skipped where there is no program to make one, or the kernel cannot mount it.
     """
@@ -25,7 +29,7 @@ def loop_mounted(directory: Path, kind: str, size: int, *options: str) -> Iterat
     directory.mkdir(exist_ok=True)
     with image.open("wb") as file:
         file.truncate(size)
-    subprocess.run([program, "-q", str(image)], check=True, capture_output=True)
+    subprocess.run([program, "-q", *make, str(image)], check=True, capture_output=True)
     mount_point.mkdir()
     # The loop device goes with the mount.
     command = ["mount", "-o", ",".join(["loop", *options]), str(image), str(mount_point)]

@@ -32,7 +32,6 @@ from services.protocol.errors import InvalidParameter, SystemError_
 #: moby ``daemon/graphdriver/errors.go``
 NOT_SUPPORTED = "driver not supported"
 PREREQUISITES = "prerequisites for driver not satisfied (wrong filesystem?)"
-INCOMPATIBLE = "backing file system is unsupported for this graph driver"
 #: In a driver's directory: the block device that it is on, for quotas.
 DEVICE = "backingFsBlockDev"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from services.engine.config.option import parse_bool
 from services.engine.graphdrivers.base import (
     DEVICE,
-    INCOMPATIBLE,
     NOT_SUPPORTED,
     Unusable,
     size_of,
@@ -130,20 +129,26 @@ def _default_options() -> list[str]:
 
 def probe(root: Path) -> None:
     """Raises :class:`Unusable` when overlayfs is not there or *root*'s file system cannot carry it."""
-    backing = backing_filesystem(root)
-    if backing in ("aufs", "ecryptfs", "nfs", "overlayfs"):
-        raise Unusable(INCOMPATIBLE, f"{root} is on {backing}")
     try:
         try_overlay(root)
     except OSError as error:
-        reason = f"failed to mount overlay: {(error.strerror or str(error)).lower()}"
+        reason = f"failed to mount overlay on {root}: {(error.strerror or str(error)).lower()}"
         raise Unusable(NOT_SUPPORTED, reason) from error
     if not supports_d_type(root):
-        raise Unusable(
-            f"overlay2: the backing {backing} filesystem is formatted without d_type support, which leads "
-            "to incorrect behavior. Reformat the filesystem with ftype=1 to enable d_type support",
-            "backing filesystems without d_type support are not supported",
-        )
+        raise Unusable(_no_d_type(backing_filesystem(root)), str(root))
+
+
+def _no_d_type(backing: str) -> str:
+    """moby ``daemon/graphdriver/overlayutils``."""
+    advice = {
+        "xfs": " Reformat the filesystem with ftype=1 to enable d_type support.",
+        "extfs": " Reformat the filesystem (or use tune2fs) with -O filetype flag to enable d_type support.",
+    }
+    return (
+        f"overlay2: the backing {backing} filesystem is formatted without d_type support, which leads to "
+        f"incorrect behavior.{advice.get(backing, '')} "
+        "Backing filesystems without d_type support are not supported."
+    )
 
 
 __all__ = ["Overlay2", "probe"]

@@ -18,6 +18,7 @@ from services.engine.graphdrivers.fuse_overlayfs import FuseOverlayfs
 from services.engine.graphdrivers.overlay2 import Overlay2
 from services.engine.graphdrivers.vfs import Vfs
 from services.protocol.errors import InvalidParameter, SystemError_
+from tests.harness.loops import loop_mounted
 from tests.integration.storage.storage import storage
 from tests.suites.forked import ForkedHelpers
 from tests.suites.graphdriver import GraphDriverSuite
@@ -271,6 +272,13 @@ class TestChoose:
         for layer, parent in (("a" * 64, ""), ("b" * 64, "a" * 64)):
             asyncio.run(driver.create(layer, parent))
         assert inside(driver.mounts("b" * 64, "a" * 64), tmp_path / "mnt", look) == ["vfs", "vfs"]
+
+    def test_overlays_need_the_kinds_of_directory_entries(self, tmp_path: Path) -> None:
+        with loop_mounted(tmp_path / "disk", "ext4", 16 << 20, make=["-O", "^filetype"]) as mounted:
+            text = "overlay2: the backing extfs filesystem is formatted without d_type support"
+            with pytest.raises(SystemError_, match=text):
+                choose(mounted, "overlay2", [], ForkedHelpers())
+            assert "overlay2" not in os.listdir(mounted)
 
     def test_bad_options_are_refused(self, tmp_path: Path) -> None:
         for driver, option, text in (
