@@ -7,6 +7,7 @@ root is the end of the world. moby ``pkg/archive/{archive,diff}.go``.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import shutil
@@ -15,8 +16,9 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reexec.archive.streams import BLOCK, CutOff, Source
-from reexec.archive.tarfmt import Data, atime_ns, members, mtime_ns, parts, xattrs
+from reexec.archive.filling import fill, refused, set_xattrs
+from reexec.archive.streams import Source
+from reexec.archive.tarfmt import Data, atime_ns, members, mtime_ns
 from services.protocol.errors import InvalidParameter, SystemError_
 
 WHITEOUT = ".wh."
@@ -55,8 +57,10 @@ class Extractor:
     """Extracts into the current root; one use, one archive."""
 
     options: Options = field(default_factory=Options)
-    #: Told where in the archive the content of a file is: (offset, size, path).
-    content: Callable[[int, int, str], None] | None = None
+    #: Told where in the archive the content of a file is, (offset, size, path); returns a number for it.
+    content: Callable[[int, int, str], int] | None = None
+    #: Told that the file (path) with the content (number) is about to be removed, and may take it away.
+    lose: Callable[[int, str], None] | None = None
     #: (user, group) as the archive names them.
     owner_names: set[tuple[str, str]] = field(default_factory=set)
     #: Whether the archive has an entry for the directory it is extracted into.
@@ -65,6 +69,10 @@ class Extractor:
     _directory_times: list[tuple[str, int, int]] = field(default_factory=list)
     #: Paths made by this archive, which an opaque mark of the same archive does not delete -> bytes.
     _made: dict[str, int] = field(default_factory=dict)
+    #: Files whose content has been told, with that content's number.
+    _told: dict[str, int] = field(default_factory=dict)
+    #: Directories that are there -> without links in between; forgotten when something is removed.
+    _known: dict[str, str] = field(default_factory=dict)
 
     def extract(self, source: Source, directory: str = "/") -> None:
         """The archive of *source* below *directory*, an absolute path in the root."""
@@ -76,7 +84,7 @@ class Extractor:
             try:
                 self._member(info, reader, name, path, directory)
             except OSError as error:
-                raise _refused(info, path, error) from error
+                raise refused(info, path, error) from error
             except (ValueError, OverflowError) as error:  # a NUL in a name, a number beyond C's
                 raise InvalidParameter("archive/tar: invalid tar header") from error
         # A directory's time changes with every entry made in it, so it is set last, inside out.
@@ -111,11 +119,14 @@ class Extractor:
         return "" if clean == "." else clean
 
     def _parents(self, path: str, top: str) -> None:
+        if path in self._known:
+            return
         if path in ("/", top) or os.path.isdir(path):
+            self._known[path] = os.path.realpath(path)
             return
         self._parents(os.path.dirname(path), top)
         if os.path.lexists(path):
-            os.unlink(path)
+            self._remove(path)
         os.mkdir(path)
         os.chmod(path, 0o755)
         if self.options.owner is not None:
@@ -137,7 +148,7 @@ class Extractor:
             if self.options.whiteouts is Whiteouts.OVERLAY:
                 self._parents(parent, "/")
             if os.path.lexists(target):
-                _remove(target)
+                self._remove(target)
             if self.options.whiteouts is Whiteouts.OVERLAY:
                 os.mknod(target, stat.S_IFCHR, 0)
         return True
@@ -153,17 +164,19 @@ class Extractor:
     def _remove_unmade(self, path: str) -> None:
         prefix = path + "/"
         if not any(made.startswith(prefix) for made in self._made):
-            _remove(path)
+            self._remove(path)
             return
         for entry in os.scandir(path):
             if entry.path not in self._made:
                 self._remove_unmade(entry.path)
 
     def _entry(self, info: tarfile.TarInfo, reader: Data | None, path: str, directory: str) -> None:
-        if path != directory:
-            self._make_room(info, path)
-        else:
+        if path == directory:
+            if not info.isdir():
+                raise InvalidParameter(f'invalid archive: "{info.name}" is not a directory')
             self.root = True
+        elif reader is None:
+            self._make_room(info, path)
         self._made[path] = len(os.fsencode(info.linkname)) if info.issym() else info.size
         mode = info.mode & 0o7777
         if info.isdir():
@@ -171,9 +184,8 @@ class Extractor:
                 os.mkdir(path)
             self._directory_times.append((path, atime_ns(info), mtime_ns(info)))
         elif reader is not None:
-            if self.content is not None and not info.issparse():
-                self.content(info.offset_data, info.size, path)
-            self._file(info, reader, path)
+            self._file(info, reader, path, mode)
+            return
         elif info.issym():
             os.symlink(info.linkname, path)
         elif info.islnk():
@@ -207,20 +219,48 @@ class Extractor:
             raise InvalidParameter(f'cannot overwrite {first} "{path}" with {second} "{self._root}"')
         if not (is_directory and info.isdir()):
             try:
-                _remove(path)
+                self._remove(path)
             except OSError as error:
                 raise SystemError_(f"unlinkat {path}: {(error.strerror or '').lower()}") from error
 
-    @staticmethod
-    def _file(info: tarfile.TarInfo, reader: Data, path: str) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    def _remove(self, path: str) -> None:
+        self._known.clear()
+        if not os.path.isdir(path) or os.path.islink(path):
+            self._lose(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        if self._told:
+            for base, _, files in os.walk(path):
+                for name in files:
+                    self._lose(os.path.join(base, name))
+        shutil.rmtree(path)
+
+    def _lose(self, path: str) -> None:
+        if self._told and self.lose is not None:
+            directory, name = os.path.split(path)
+            number = self._told.pop(os.path.join(os.path.realpath(directory), name), None)
+            if number is not None:
+                self.lose(number, path)
+
+    def _file(self, info: tarfile.TarInfo, reader: Data, path: str, mode: int) -> None:
         try:
-            # Of a sparse file only the parts that there are: a header of a few bytes may claim exabytes.
-            for offset, length in parts(info):
-                reader.seek(offset)
-                os.lseek(fd, offset, os.SEEK_SET)
-                _copy(reader, length, fd)
-            os.ftruncate(fd, info.size)
+            fd = os.open(path, _NEW_FILE, 0o600)
+        except FileExistsError:
+            self._make_room(info, path)
+            fd = os.open(path, _NEW_FILE, 0o600)
+        try:
+            if self.content is not None and info.size and not info.issparse():
+                directory, name = os.path.split(path)
+                # Not through links, which may be replaced.
+                real = os.path.join(self._known.get(directory) or os.path.realpath(directory), name)
+                self._told[real] = self.content(info.offset_data, info.size, real)
+            fill(info, reader, fd)
+            # By descriptor: nothing is looked up again.
+            os.fchown(fd, *(self.options.owner or (info.uid, info.gid)))
+            os.fchmod(fd, mode)
+            set_xattrs(info, fd)
+            os.utime(fd, ns=(atime_ns(info), mtime_ns(info)))
         finally:
             os.close(fd)
 
@@ -229,53 +269,12 @@ class Extractor:
         os.lchown(path, *(self.options.owner or (info.uid, info.gid)))
         if not info.issym():
             os.chmod(path, mode)
-        for name, value in xattrs(info).items():
-            try:
-                os.setxattr(path, name, value, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in _XATTR_UNSUPPORTED:
-                    raise
+        set_xattrs(info, path)
         if not info.isdir():
             os.utime(path, ns=(atime_ns(info), mtime_ns(info)), follow_symlinks=False)
 
 
-def _copy(reader: Data, length: int, fd: int) -> None:
-    while length:
-        data = reader.read(min(length, BLOCK))
-        if not data:
-            raise CutOff
-        view = memoryview(data)
-        length -= len(view)
-        while view:
-            view = view[os.write(fd, view) :]
-
-
-_CALLS = {
-    tarfile.DIRTYPE: "mkdir",
-    tarfile.SYMTYPE: "symlink",
-    tarfile.LNKTYPE: "link",
-    tarfile.CHRTYPE: "mknod",
-    tarfile.BLKTYPE: "mknod",
-    tarfile.FIFOTYPE: "mknod",
-}
-
-
-def _refused(info: tarfile.TarInfo, path: str, error: OSError) -> SystemError_:
-    """The kernel's refusal, as Go says it: ``mkdir /a/b: not a directory``."""
-    text = os.strerror(error.errno) if error.errno else str(error)
-    call = _CALLS.get(info.type, "open")
-    return SystemError_(f"{call} {os.fsdecode(error.filename or path)}: {text[:1].lower()}{text[1:]}")
-
-
-#: ENOTSUP, and EPERM for attributes of security modules the host has not (moby ignores both).
-_XATTR_UNSUPPORTED = (95, 1)
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def tree_size(root: str) -> int:

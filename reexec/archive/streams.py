@@ -7,9 +7,12 @@ import importlib
 import io
 import os
 from collections.abc import Callable
-from typing import IO, Protocol, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
-from services.protocol.errors import SystemError_, WharfError
+from services.protocol.errors import InvalidParameter, SystemError_, WharfError
+
+if TYPE_CHECKING:
+    import lzma
 
 #: Bytes of one read.
 BLOCK = 1 << 20
@@ -31,6 +34,8 @@ class FdSource:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        #: Bytes read so far.
+        self.size = 0
 
     def read(self, size: int = -1, /) -> bytes:
         """Exactly *size* bytes, fewer only at the end of the file."""
@@ -42,6 +47,7 @@ class FdSource:
                 break
             parts.append(data)
             left -= len(data)
+            self.size += len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -69,6 +75,50 @@ class DigestingSource:
     @property
     def digest(self) -> str:
         return f"{self._algorithm}:{self._hash.hexdigest()}"
+
+
+class Bounded:
+    """*source*, the archive that *stored* is when it is decompressed, as long as it is no bomb.
+
+    It is one when it is larger than gzip could make it from so many bytes (other methods can), beyond a
+    size that does no harm, or when the file system of *directory_fd* would be left without room.
+    """
+
+    def __init__(self, source: Source, stored: FdSource, directory_fd: int) -> None:
+        self._source = source
+        self._stored = stored
+        self._directory = directory_fd
+        self._size = 0
+        self._look = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size)
+        self._size += len(data)
+        if self._size >= self._look:
+            self._look = self._size + _LOOK
+            self._check()
+        return data
+
+    def _check(self) -> None:
+        if self._size > HARMLESS + self._stored.size * RATIO:
+            raise InvalidParameter(
+                f"archive is refused: {self._stored.size} bytes of it become more than {self._size} (a bomb?)"
+            )
+        found = os.fstatvfs(self._directory)
+        if found.f_bavail * found.f_frsize < min(RESERVE, found.f_blocks * found.f_frsize // 100):
+            raise SystemError_("no space left on device")
+        if found.f_files and found.f_favail < found.f_files // 100:
+            raise SystemError_("no space left on device")
+
+
+#: What gzip can make of a byte at the most is 1032 bytes.
+RATIO = 1100
+#: Bytes of an archive whatever it is made from.
+HARMLESS = 4 << 30
+#: Bytes that an archive leaves free, or a hundredth of a file system that is smaller than 100 times that.
+RESERVE = 1 << 30
+#: Bytes of an archive between two looks.
+_LOOK = 16 << 20
 
 
 class _Ahead(io.RawIOBase):
@@ -111,10 +161,58 @@ def _bzip2(raw: _Ahead) -> Source:
     return bz2.BZ2File(cast(IO[bytes], raw))
 
 
-def _xz(raw: _Ahead) -> Source:
-    import lzma
+#: Bytes that a stream may ask its decompressor to hold: more than any usual level of xz and zstd.
+_MEMORY = 128 << 20
+#: Bytes that are given to a decompressor at once whose output cannot be limited. Four bytes of zstd can
+#: be 128 KiB, so this is 64 MiB at the worst.
+_CAREFUL = 2048
 
-    return lzma.LZMAFile(cast(IO[bytes], raw))
+
+class _Xz:
+    """Streams one after the other, with bounded memory; the library's own reader has no bound."""
+
+    def __init__(self, raw: _Ahead) -> None:
+        import lzma
+
+        self._error = lzma.LZMAError
+        self._decompressor = self._fresh()
+        self._raw = raw
+        self._ended = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        parts: list[bytes] = []
+        left = size if size >= 0 else 1 << 62
+        while left and not self._ended:
+            if data := self._some(min(left, BLOCK)):
+                parts.append(data)
+                left -= len(data)
+        return b"".join(parts)
+
+    def _some(self, size: int) -> bytes:
+        if not self._decompressor.eof:
+            data = self._raw.read(BLOCK // 8) if self._decompressor.needs_input else b""
+            if not data and self._decompressor.needs_input:
+                raise CutOff
+            return self._decompressor.decompress(data, size)
+        # Another stream may follow, after padding; what is no stream is not looked at.
+        rest = self._decompressor.unused_data.lstrip(b"\0")
+        while not rest:
+            if not (data := self._raw.read(BLOCK // 8)):
+                self._ended = True
+                return b""
+            rest = data.lstrip(b"\0")
+        self._decompressor = self._fresh()
+        try:
+            return self._decompressor.decompress(rest, size)
+        except self._error:
+            self._ended = True
+            return b""
+
+    @staticmethod
+    def _fresh() -> lzma.LZMADecompressor:
+        import lzma
+
+        return lzma.LZMADecompressor(memlimit=_MEMORY)
 
 
 class _Zstd:
@@ -123,9 +221,9 @@ class _Zstd:
     def __init__(self, raw: _Ahead) -> None:
         import zstandard
 
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MEMORY)
         self._frame: zstandard.ZstdDecompressionObj | None = None
-        self._raw = raw
+        self._raw = io.BufferedReader(raw, BLOCK // 8)
         self._ready = bytearray()
         self._ended = False
 
@@ -137,7 +235,7 @@ class _Zstd:
         return data
 
     def _more(self) -> None:
-        data = self._raw.read(BLOCK // 8)
+        data = self._raw.read(_CAREFUL)
         if not data:
             if self._frame is not None:
                 raise CutOff
@@ -158,7 +256,7 @@ def _zstd(raw: _Ahead) -> Source:
 _MAGIC: tuple[tuple[bytes, Callable[[_Ahead], Source]], ...] = (
     (b"\x1f\x8b\x08", _gzip),
     (b"BZh", _bzip2),
-    (b"\xfd7zXZ\x00", _xz),
+    (b"\xfd7zXZ\x00", _Xz),
     (b"\x28\xb5\x2f\xfd", _zstd),
 )
 
@@ -188,7 +286,7 @@ def _xz_head() -> Callable[[bytes], bytes]:
 def _zstd_head() -> Callable[[bytes], bytes]:
     import zstandard
 
-    return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj().decompress
+    return zstandard.ZstdDecompressor(max_window_size=_MEMORY).decompressobj().decompress
 
 
 _HEADS: tuple[tuple[bytes, Callable[[], Callable[[bytes], bytes]]], ...] = tuple(

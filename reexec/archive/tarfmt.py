@@ -145,10 +145,21 @@ def _failure(error: tarfile.TarError) -> SystemError_:
 
 
 def parts(info: tarfile.TarInfo) -> list[tuple[int, int]]:
-    """(offset, bytes) of what a file has; between them are holes, if it is sparse."""
+    """(offset, bytes) of what a file has, in order; between them are holes, if it is sparse.
+
+    Raises :class:`SystemError_` for a map of a sparse file that cannot be.
+    """
     if not info.issparse():
         return [(0, info.size)]
-    return list(info.sparse or ())  # type: ignore[arg-type]
+    found = [(offset, size) for offset, size in cast(list[tuple[int, int]], info.sparse or []) if size]
+    end = 0
+    for offset, size in found:
+        if offset < end or size < 0:
+            raise SystemError_("archive/tar: invalid tar header")
+        end = offset + size
+    if end > info.size:
+        raise SystemError_("archive/tar: invalid tar header")
+    return found
 
 
 def mtime_ns(info: tarfile.TarInfo) -> int:

@@ -13,8 +13,8 @@ import msgspec
 
 from reexec.archive import syscalls
 from reexec.archive.extract import Extractor, Options, Whiteouts, tree_size
-from reexec.archive.split import SplitWriter
-from reexec.archive.streams import BLOCK, DigestingSource, FdSource, Source, decompressed
+from reexec.archive.split import LostWriter, SplitWriter
+from reexec.archive.streams import BLOCK, Bounded, DigestingSource, FdSource, Source, decompressed
 from reexec.call import Call
 from reexec.registry import register
 from services.protocol.errors import InvalidParameter
@@ -53,17 +53,19 @@ def main(call: Call) -> bytes:
 
 def apply(args: ApplyLayer, fd: int) -> Applied:
     # What was digested when it came is not digested again.
-    stored: Source = DigestingSource(FdSource(fd)) if args.digest else FdSource(fd)
+    raw = FdSource(fd)
+    stored: Source = DigestingSource(raw) if args.digest else raw
     with contextlib.ExitStack() as stack:
         # Before the root changes: behind it neither the libraries nor the split's place can be reached.
-        layer = DigestingSource(decompressed(stored))
-        splitter = SplitWriter(layer, stack.enter_context(open(args.split, "wb"))) if args.split else None
         top = os.open(args.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, top)
+        layer = DigestingSource(Bounded(decompressed(stored), raw, top))
+        splitter = SplitWriter(layer, stack.enter_context(open(args.split, "wb"))) if args.split else None
+        lost = LostWriter(args.split) if args.split else None
         os.chroot(args.directory)
         os.chdir("/")
         os.umask(0)
-        extractor = _extract(args, layer, splitter)
+        extractor = _extract(args, layer, splitter, lost)
         # A tree that holds the layers below as well says nothing about this one.
         size = extractor.size if args.whiteouts is Whiteouts.REMOVE else tree_size("/")
         layer.drain()
@@ -80,14 +82,16 @@ def apply(args: ApplyLayer, fd: int) -> Applied:
     return Applied(layer.digest, size, layer.size, extractor.root)
 
 
-def _extract(args: ApplyLayer, layer: DigestingSource, splitter: SplitWriter | None) -> Extractor:
+def _extract(
+    args: ApplyLayer, layer: DigestingSource, splitter: SplitWriter | None, lost: LostWriter | None
+) -> Extractor:
     """Extract into the current root."""
     options = Options(whiteouts=args.whiteouts)
-    if splitter is None:
+    if splitter is None or lost is None:
         extractor = Extractor(options)
         extractor.extract(layer)
     else:
-        extractor = Extractor(options, splitter.content)
+        extractor = Extractor(options, splitter.content, lost.keep)
         extractor.extract(splitter)
         while splitter.read(BLOCK):
             pass

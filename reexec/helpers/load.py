@@ -11,7 +11,7 @@ import posixpath
 
 import msgspec
 
-from reexec.archive.streams import BLOCK, CutOff, FdSource, decompressed
+from reexec.archive.streams import BLOCK, Bounded, CutOff, FdSource, decompressed
 from reexec.archive.tarfmt import Data, members
 from reexec.call import Call
 from reexec.registry import register
@@ -44,7 +44,9 @@ def unpack(directory: str, fd: int) -> Loaded:
     files: dict[str, int] = {}
     links: dict[str, str] = {}
     sizes: list[int] = []
-    source = decompressed(FdSource(fd))
+    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    raw = FdSource(fd)
+    source = Bounded(decompressed(raw), raw, top)
     for info, reader in members(source):
         name = _clean(info.name)
         if reader is not None:
@@ -63,6 +65,7 @@ def unpack(directory: str, fd: int) -> Loaded:
     for name in links:
         if (number := _follow(name, links, files)) is not None:
             files[name] = number
+    os.close(top)
     return Loaded(files, sizes)
 
 

@@ -73,18 +73,23 @@ def _layer(sink: Sink, entry: SavedEntry, layer: SavedLayer) -> None:
 def joined(layer: SavedLayer) -> Iterator[bytes]:
     """The layer's archive. Its files are looked up with its directory as the root."""
     here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    lost_fd = split.open_lost(layer.split)
     records = split.records(layer.split)
-    first = next(records, None)  # opened before the root is another one
+    record = next(records, None)  # opened before the root is another one
     os.chroot(layer.directory)
     os.chdir("/")
+    number = 0
     try:
-        while first is not None:
-            if isinstance(first, bytes):
-                yield first
+        while record is not None:
+            if isinstance(record, bytes):
+                yield record
             else:
-                yield from split.contents(*first)
-            first = next(records, None)
+                yield from split.contents(*record, lost_fd=lost_fd, number=number)
+                number += 1
+            record = next(records, None)
     finally:
         os.fchdir(here)
         os.chroot(".")
         os.close(here)
+        if lost_fd >= 0:
+            os.close(lost_fd)

@@ -6,6 +6,7 @@ at work with it (a load). They are counted in memory and recounted at start-up, 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -97,7 +98,8 @@ class Chains:
             del self._users[chain]
             layer = self._layers.pop(chain)
             await self._store.execute("DELETE FROM layers WHERE chain_id=?", chain)
-            self._discard(layer.cache_id)
+            self._driver.discard(layer.cache_id + "-init")
+            await self.abandon(layer.cache_id)
             removed.append(layer)
             chain = layer.parent
         return removed
@@ -108,18 +110,14 @@ class Chains:
             if chain in self._layers and not self._users[chain]:
                 self._users[chain] += 1
                 await self.release(chain)
-        known = {self.split(cache_id).name for cache_id in self.directories()}
+        known = self.directories()
         for path in self.splits.iterdir():
-            if path.name not in known:
-                path.unlink(missing_ok=True)
+            if path.stem not in known:
+                await self._remove_split(path.stem)
 
-    def _discard(self, cache_id: str) -> None:
-        self._driver.discard(cache_id + "-init")
-        self._abandon_now(cache_id)
-
-    def _abandon_now(self, cache_id: str) -> None:
-        self._driver.discard(cache_id)
-        self.split(cache_id).unlink(missing_ok=True)
+    async def _remove_split(self, cache_id: str) -> None:
+        path = str(self.split(cache_id))
+        await asyncio.to_thread(split.remove, path)
 
     def split(self, cache_id: str) -> Path:
         """Where the split of a layer is."""
@@ -218,5 +216,6 @@ class Chains:
             raise
 
     async def abandon(self, cache_id: str) -> None:
-        """Remove a layer that was not registered."""
-        self._abandon_now(cache_id)
+        """Remove what there is of a layer that is not registered."""
+        self._driver.discard(cache_id)
+        await self._remove_split(cache_id)
