@@ -1,4 +1,4 @@
-"""What goes into a file that an archive brings: content, attributes, and the words when the kernel refuses."""
+"""What goes into a file that an archive brings: content, attributes; and the words of a refusal."""
 
 from __future__ import annotations
 

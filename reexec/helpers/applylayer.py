@@ -12,9 +12,10 @@ import os
 import msgspec
 
 from reexec.archive import syscalls
+from reexec.archive.bounds import Bounded
 from reexec.archive.extract import Extractor, Options, Whiteouts, tree_size
 from reexec.archive.split import LostWriter, SplitWriter
-from reexec.archive.streams import BLOCK, Bounded, DigestingSource, FdSource, Source, decompressed
+from reexec.archive.streams import BLOCK, DigestingSource, FdSource, Source, decompressed
 from reexec.call import Call
 from reexec.registry import register
 from services.protocol.errors import InvalidParameter

@@ -11,7 +11,8 @@ import posixpath
 
 import msgspec
 
-from reexec.archive.streams import BLOCK, Bounded, CutOff, FdSource, decompressed
+from reexec.archive.bounds import Bounded
+from reexec.archive.streams import BLOCK, CutOff, FdSource, decompressed
 from reexec.archive.tarfmt import Data, members
 from reexec.call import Call
 from reexec.registry import register

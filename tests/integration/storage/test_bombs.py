@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import zstandard
 
-from reexec.archive import streams
+from reexec.archive import bounds, streams
 from services.protocol.errors import WharfError
 from tests.integration.storage.storage import storage
 from tests.integration.storage.test_extract import apply
@@ -34,8 +34,8 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "HARMLESS", 1 << 20)
-    monkeypatch.setattr(streams, "_LOOK", 1 << 18)
+    monkeypatch.setattr(bounds, "HARMLESS", 1 << 20)
+    monkeypatch.setattr(bounds, "_LOOK", 1 << 18)
 
 
 def test_more_than_gzip_could_make_is_refused(tree: Path, little: None) -> None:
