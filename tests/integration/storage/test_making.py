@@ -23,7 +23,9 @@ CHAINS = chain_ids([digest(LOW), digest(TOP)])
 
 
 class Held:
-    """A layer that comes when it is let go."""
+    """A layer that comes when it is let go; ``most`` of them were read at once."""
+
+    open = most = 0
 
     def __init__(self, path: Path, archive: bytes, *, held: bool = False) -> None:
         path.write_bytes(archive)
@@ -43,9 +45,12 @@ class Held:
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[int]:
         fd = os.open(self._path, os.O_RDONLY)
+        Held.open += 1
+        Held.most = max(Held.most, Held.open)
         try:
             yield fd
         finally:
+            Held.open -= 1
             os.close(fd)
 
     async def leave(self) -> None:
@@ -226,11 +231,9 @@ def test_no_more_at_once_than_processors(tmp_path: Path) -> None:
             source = Held(tmp_path / str(number), layer)
             below = makings[-1] if makings else ""
             makings.append(s.layers.maker.join(below, digest(layer), "o", lambda source=source: source))
-        most = 0
-        while not makings[-1].task.done():
-            most = max(most, len(s.helpers.pids))
-            await asyncio.sleep(0)
-        assert 0 < most <= len(os.sched_getaffinity(0))
+        Held.most = 0
+        await makings[-1].wait()
+        assert 0 < Held.most <= len(os.sched_getaffinity(0))
         for making in makings[::-1]:
             await s.layers.maker.leave(making)
 
