@@ -139,9 +139,12 @@ def test_caches(build: Build) -> None:
         "RUN --mount=type=cache,from=0,source=/seed,target=/c,ro cat /c/d/f; touch /c/x || echo refused\n"
         "RUN --mount=type=cache,id=part,source=some/part,target=/c touch /c/in\n"
         "RUN --mount=type=cache,id=part,target=/c find /c -type f\n"
+        "RUN --mount=type=cache,id=part,target=/c,sharing=locked "
+        "--mount=type=cache,id=part,target=/d,sharing=locked touch /c/both && ls /d\n"
     )
     text = build(seeded)
-    assert "\nseeded\n" in text and "\nrefused\n" in text and "\n/c/some/part/in\n" in text
+    assert "\nseeded\n" in text and "\nrefused\n" in text
+    assert "\n/c/some/part/in\n" in text and "\nboth\nsome\n" in text
     assert "Using cache" in build(seeded)
 
 

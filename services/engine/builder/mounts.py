@@ -13,7 +13,7 @@ import posixpath
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reexec.archive.rootfs import MountSpec, RootSpec
@@ -39,7 +39,8 @@ _TMPFS_OPTIONS = ("exec", "dev")
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a RUN step may ask for. ``chain`` finds the layers of a stage or an image."""
+    """What a RUN step may ask for. ``chain`` finds the layers of a stage or an image; ``held`` are the
+    caches that the step has, by their keys."""
 
     helpers: Helpers
     layers: LayerManager
@@ -48,6 +49,7 @@ class Surroundings:
     context: Path
     expand: Callable[[str], str]
     chain: Callable[[str], Awaitable[str]]
+    held: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,13 @@ class Planned:
         source = [self.found.kind, self.found.checksum] if self.found else [self.chain, mount.source]
         rest = [mount.id, mount.sharing, mount.size, mount.readonly, mount.mode, mount.uid, mount.gid]
         return json.dumps([mount.type, self.target, source, rest])
+
+    @property
+    def cache_key(self) -> str:
+        """Of a cache: its id, and what it begins as."""
+        mount = self.mount
+        name = mount.id or posixpath.normpath(mount.target)
+        return json.dumps([name, self.chain, posixpath.normpath(mount.source) if self.chain else ""])
 
     @property
     def inside(self) -> str:
@@ -193,8 +202,7 @@ async def _copied(where: Surroundings, planned: Planned, source: str, target: Pa
 
 
 async def _cache(where: Surroundings, planned: Planned, stack: AsyncExitStack) -> ContainerMount:
-    mount = planned.mount
-    name = mount.id or posixpath.normpath(mount.target)
+    mount, key = planned.mount, planned.cache_key
     part = posixpath.normpath(posixpath.join("/", mount.source))
 
     async def fill(directory: Path) -> None:
@@ -205,9 +213,11 @@ async def _cache(where: Surroundings, planned: Planned, stack: AsyncExitStack) -
             await asyncio.to_thread(os.makedirs, f"{directory}{part}")
         await asyncio.to_thread(_set_owner, f"{directory}{'' if planned.chain else part}", planned)
 
-    key = json.dumps([name, planned.chain, part if planned.chain else ""])
-    held = where.caches.hold(key, f"mount {planned.target} with id {name}", mount.sharing or "shared", fill)
-    directory = await stack.enter_async_context(held)
+    if key not in where.held:
+        description = f"mount {planned.target} from exec" + (f" with id {mount.id}" if mount.id else "")
+        place = where.caches.hold(key, description, mount.sharing or "shared", fill)
+        where.held[key] = await stack.enter_async_context(place)
+    directory = where.held[key]
     writable = not mount.readonly
     if planned.chain or part == "/":
         return _bind(planned, str(directory), rw=writable)

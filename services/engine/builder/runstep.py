@@ -66,7 +66,7 @@ class RunPlan:
             entry.definition.mounts.append(_read_only(str(place), _PIPES))
         # In one order everywhere: two steps never wait for each other's locked caches.
         made: dict[int, ContainerMount | None] = {}
-        for at, planned in sorted(enumerate(self.mounts), key=lambda item: item[1].counted):
+        for at, planned in sorted(enumerate(self.mounts), key=lambda item: item[1].cache_key):
             made[at] = await mounts.make(self.where, planned, self.stack)
         found = [mount for at in sorted(made) if (mount := made[at]) is not None]
         entry.definition.mounts += found

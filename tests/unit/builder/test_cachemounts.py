@@ -1,0 +1,141 @@
+"""Cache mounts: who gets which directory, who waits, and what is left of those that were half made."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from services.engine.builder.cachemounts import CacheMounts
+from services.protocol.errors import Conflict, NotFound
+from services.protocol.fdpass import Handover
+
+
+class InProcess:
+    """Helpers that need no other process."""
+
+    async def run(
+        self, argv: Sequence[str], fds: Mapping[str, int] | None = None, *, private_mounts: bool = False
+    ) -> bytes:
+        assert argv[0] in ("docker-remove", "docker-size")
+        if argv[0] == "docker-size":
+            return msgspec.msgpack.encode(sum(p.stat().st_size for p in Path(argv[1]).rglob("*")))
+        for path in argv[1:]:
+            shutil.rmtree(path, ignore_errors=True)
+        return b""
+
+    def handover(self, argv: Sequence[str]) -> Handover:
+        raise AssertionError
+
+
+@pytest.fixture
+def caches(tmp_path: Path) -> CacheMounts:
+    return CacheMounts(tmp_path / "caches", InProcess())
+
+
+async def nothing(_: Path) -> None:
+    return None
+
+
+async def take(caches: CacheMounts, stack: AsyncExitStack, key: str, sharing: str) -> Path:
+    return await stack.enter_async_context(caches.hold(key, key, sharing, nothing))
+
+
+def test_sharing(caches: CacheMounts) -> None:
+    async def work() -> None:
+        async with AsyncExitStack() as one, AsyncExitStack() as two, AsyncExitStack() as three:
+            shared = await take(caches, one, "a", "shared")
+            assert await take(caches, two, "a", "shared") == shared
+            private = await take(caches, three, "a", "private")
+            assert private != shared
+            assert await take(caches, two, "b", "private") not in (shared, private)
+        async with AsyncExitStack() as one:
+            # Both are free again: no third is made.
+            assert {await take(caches, one, "a", "private"), await take(caches, one, "a", "shared")} == {
+                shared,
+                private,
+            }
+
+    asyncio.run(work())
+
+
+def test_locked_waits_until_nobody_has_it(caches: CacheMounts) -> None:
+    async def work() -> None:
+        order: list[str] = []
+
+        async def step(name: str, sharing: str, begun: asyncio.Event) -> None:
+            async with caches.hold("a", "a", sharing, nothing):
+                order.append(name)
+                begun.set()
+                await asyncio.sleep(0.05)
+                order.append(name)
+
+        first, second = asyncio.Event(), asyncio.Event()
+        one = asyncio.create_task(step("shared", "shared", first))
+        await first.wait()
+        other = asyncio.create_task(step("locked", "locked", second))
+        await asyncio.gather(one, other)
+        assert order == ["shared", "shared", "locked", "locked"]
+
+    asyncio.run(work())
+
+
+def test_at_the_same_time_one_is_made(caches: CacheMounts) -> None:
+    async def work() -> None:
+        async def fill(_: Path) -> None:
+            await asyncio.sleep(0.02)
+
+        async def step() -> Path:
+            async with caches.hold("a", "a", "shared", fill) as directory:
+                return directory
+
+        assert len(set(await asyncio.gather(*(step() for _ in range(5))))) == 1
+
+    asyncio.run(work())
+
+
+def test_failure_to_fill_leaves_nothing_and_blocks_nobody(caches: CacheMounts, tmp_path: Path) -> None:
+    async def work() -> None:
+        async def fail(_: Path) -> None:
+            raise NotFound("no such stage")
+
+        with pytest.raises(NotFound, match="no such stage"):
+            async with caches.hold("a", "a", "locked", fail):
+                pass
+        assert not list((tmp_path / "caches").iterdir())
+        async with caches.hold("a", "a", "locked", nothing):
+            pass
+
+    asyncio.run(work())
+
+
+def test_removal_size_and_what_a_restart_finds(caches: CacheMounts, tmp_path: Path) -> None:
+    root = tmp_path / "caches"
+
+    async def work() -> None:
+        async with caches.hold("a", "the first", "shared", nothing) as directory:
+            (directory / "file").write_text("12345")
+            (name,) = (one.name for one in caches.list())
+            with pytest.raises(Conflict):
+                await caches.remove(name)
+        assert await caches.size(name) == 5
+        for left in (".new-1", f".gone-{name}", "stray"):
+            (root / left / "data").mkdir(parents=True)
+        again = CacheMounts(root, InProcess())
+        await again.sweep()
+        assert [path.name for path in root.iterdir()] == [name]
+        (found,) = again.list()
+        assert (found.description, found.uses) == ("the first", 1) and found.used >= found.created > 0
+        async with again.hold("a", "a", "private", nothing) as directory:
+            assert (directory / "file").read_text() == "12345"
+        await again.remove(name)
+        assert not list(root.iterdir()) and not again.list()
+        with pytest.raises(NotFound):
+            await again.size(name)
+
+    asyncio.run(work())
