@@ -63,6 +63,22 @@ def test_in_run(engine: Engine) -> None:
     assert once <= traces(engine)
 
 
+def test_in_a_run_with_mounts(engine: Engine) -> None:
+    begin = f"FROM busybox AS other\nRUN echo other >/o\n{steps('mounts', '')}"
+    run = (
+        "RUN --mount=target=/c,rw --mount=from=other,target=/o,rw "
+        "--mount=type=cache,target=/k,sharing=locked touch /c/x /o/x; ls /k; touch /k/x; {}\n"
+    )
+    assert "Successfully built" in post(engine, files(Dockerfile=begin, file="f"))
+    before = traces(engine)
+    context = files(Dockerfile=begin + run.format("sleep 60"), file="f")
+    crash(engine, context, lambda: "sleep 60" in engine.docker("ps", "--no-trunc").stdout)
+    wait_until(lambda: traces(engine) == before, "nothing is left")
+    again = said(post(engine, files(Dockerfile=begin + run.format("sleep 0"), file="f")))
+    # The cache of the step that was cut off is there, and free.
+    assert "\nx\n" in again and again.count("Using cache") == 3 and "Successfully built" in again
+
+
 @pytest.mark.parametrize("source", ["context", "stage"])
 def test_in_copy(engine: Engine, source: str) -> None:
     names = {f"many__{number}": "x" * 2000 for number in range(MANY)}

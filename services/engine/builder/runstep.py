@@ -45,7 +45,8 @@ class RunPlan:
     @property
     def counted(self) -> list[str]:
         script = [self.script.data] if self.script else []
-        return script + [mount.counted for mount in self.mounts]
+        network = [f"--network={self.network}"] if self.network else []
+        return script + network + [mount.counted for mount in self.mounts]
 
     @property
     def told(self) -> bool:
