@@ -1,0 +1,148 @@
+"""Stages of a Dockerfile: at the same time, told in order, only those that are needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from tests.harness.builds import files, leftovers, post
+from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
+
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(120)]
+
+ID = re.compile(r"\b[0-9a-f]{12}\b")
+
+
+def build(engine: Engine, dockerfile: str, query: str = "nocache=1") -> tuple[list[str], str]:
+    """What the steps said, ids left out; the error."""
+    lines: list[dict[str, Any]] = [
+        json.loads(line) for line in post(engine, files(Dockerfile=dockerfile), query).splitlines()
+    ]
+    text = "".join(line.get("stream", "") for line in lines)
+    return ID.sub("ID", text).splitlines(), "".join(line.get("error", "") for line in lines)
+
+
+def own(lines: list[str]) -> list[str]:
+    return [line for line in lines if not line.startswith((" ---> ", "Step", "Successfully"))]
+
+
+WAITING = """FROM busybox AS a
+RUN echo a begins; sleep 1.2; echo a ends
+FROM busybox AS b
+RUN echo b begins; sleep 0.6; echo b ends
+FROM busybox AS c
+RUN echo c begins; sleep 0.9; echo c ends; echo content >/c
+FROM busybox
+COPY --from=c /c /c
+COPY --from=a /bin/true /a
+RUN cat /c
+"""
+
+
+def test_stages_run_at_the_same_time_and_speak_in_order(engine: Engine) -> None:
+    began = time.monotonic()
+    lines, error = build(engine, WAITING)
+    assert not error
+    assert time.monotonic() - began < 2.4  # one after the other they sleep for 2.7 seconds
+    said = [f"{name} {what}" for name in "abc" for what in ("begins", "ends")]
+    assert own(lines) == [*said, "content"]
+    steps = [line for line in lines if line.startswith("Step")]
+    assert [step.split()[1] for step in steps] == [f"{number}/10" for number in range(1, 11)]
+
+
+def test_the_first_failure_in_the_order_of_the_file_is_told(engine: Engine) -> None:
+    dockerfile = """FROM busybox AS slow
+RUN sleep 0.5; echo slow fails; exit 3
+FROM busybox AS quick
+RUN exit 4
+FROM busybox
+RUN sleep 60
+COPY --from=slow / /
+"""
+    began = time.monotonic()
+    lines, error = build(engine, dockerfile, "nocache=1&forcerm=1")
+    assert time.monotonic() - began < 20
+    assert own(lines) == ["slow fails"]
+    assert "returned a non-zero code: 3" in error
+    wait_until(lambda: not leftovers(engine), "nothing is left")
+
+
+def test_a_failure_waits_for_the_stages_before_it(engine: Engine) -> None:
+    dockerfile = "FROM busybox AS a\nRUN sleep 0.5; echo a is done\nFROM busybox\nRUN exit 4\n"
+    lines, error = build(engine, dockerfile, "nocache=1&forcerm=1")
+    assert own(lines) == ["a is done"]
+    assert "returned a non-zero code: 4" in error
+
+
+def test_a_target_needs_only_some_stages(engine: Engine) -> None:
+    dockerfile = """FROM busybox AS base
+RUN echo from base
+FROM busybox AS unneeded
+ARG only
+RUN echo never; exit 1
+FROM base AS wanted
+RUN echo from wanted
+FROM busybox AS after
+RUN exit 1
+"""
+    lines, error = build(engine, dockerfile, "nocache=1&target=Wanted&buildargs=%7B%22only%22:%22x%22%7D")
+    assert not error
+    assert own(lines) == ["from base", "from wanted"]
+    at = lines.index("Step 5/7 : RUN echo never; exit 1")
+    assert lines[at + 1] == " ---> Skipped: the target does not need it"
+    assert "Step 7/7 : RUN echo from wanted" in lines
+    # Without a target every stage is built, as dockerd does.
+    assert "non-zero code: 1" in build(engine, dockerfile, "nocache=1&forcerm=1")[1]
+
+
+def test_a_trigger_may_need_what_the_file_does_not(engine: Engine) -> None:
+    trigger = "FROM busybox\nONBUILD COPY --from=data /made /got\n"
+    assert not build(engine, trigger, "t=trigger")[1]
+    dockerfile = "FROM busybox AS data\nRUN echo x >/made\nFROM trigger AS last\nRUN cat /got\n"
+    lines, error = build(engine, dockerfile, "nocache=1&target=last")
+    assert not error
+    assert own(lines)[-1] == "x"
+
+
+def test_steps_in_common_are_taken_once(engine: Engine) -> None:
+    stage = "FROM busybox\nRUN sleep 0.3; echo {0} common\n"
+    name = f"{time.time_ns()}"
+    dockerfile = f"{stage.format(name)}RUN echo one\n{stage.format(name)}RUN echo two\n"
+    lines, error = build(engine, dockerfile, "")
+    assert not error
+    assert own(lines) == [f"{name} common", "one", "two"]
+    assert lines.count(" ---> Using cache") == 1
+    assert lines.index(" ---> Using cache") > lines.index("one")
+
+
+def test_client_that_leaves_ends_all_stages(engine: Engine) -> None:
+    dockerfile = "".join(f"FROM busybox\nRUN : {number}; sleep 60\n" for number in range(4))
+    process = subprocess.Popen(
+        ["docker", "build", "-"],
+        env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(dockerfile.encode())
+    process.stdin.close()
+    wait_until(lambda: engine.docker("ps", "-q").stdout.count("\n") == 4, "all stages run")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    since = time.monotonic()
+    wait_until(lambda: not leftovers(engine), "nothing is left", 20)
+    assert time.monotonic() - since < 8
+
+
+def test_much_output_of_a_stage_that_waits_its_turn(engine: Engine) -> None:
+    dockerfile = "FROM busybox AS a\nRUN sleep 1\nFROM busybox\nRUN seq 20000\n"
+    lines, error = build(engine, dockerfile)
+    assert not error
+    assert own(lines) == [str(number) for number in range(1, 20001)]
