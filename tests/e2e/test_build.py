@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.builds import archive, leftovers, member, post, traces
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
@@ -38,38 +38,6 @@ def begin(engine: Engine, dockerfile: str, *, wait: bool = True) -> subprocess.P
     if wait:
         wait_until(lambda: "sleep" in engine.docker("ps").stdout, "the second step runs")
     return process
-
-
-def leftovers(engine: Engine) -> list[str]:
-    """Containers, contexts and shims; nothing but builds runs in these tests."""
-    contexts = [path.name for path in (engine.data_root / "tmp").glob("build-*")]
-    shims = [path.name for path in (engine.exec_root / "shims").iterdir()]
-    return engine.docker("ps", "-aq").stdout.split() + contexts + shims
-
-
-def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as tar:
-        for info, content in members:
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return data.getvalue()
-
-
-def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode = kind, target, 0o644
-    info.devmajor, info.devminor = (1, 3) if kind == tarfile.CHRTYPE else (0, 0)
-    return info
-
-
-def post(engine: Engine, context: bytes, query: str = "") -> str:
-    done = subprocess.run(
-        ["curl", "-sS", "--unix-socket", str(engine.socket), "--data-binary", "@-",
-         f"http://docker/v1.41/build?{query}"],
-        input=context, capture_output=True, check=True, timeout=60,
-    )  # fmt: skip
-    return done.stdout.decode()
 
 
 def test_client_that_leaves_ends_the_build(engine: Engine) -> None:
@@ -134,8 +102,9 @@ DOCKERFILE = (member("Dockerfile"), b"FROM busybox\nCOPY . /c\n")
     ids=["text", "cut", "dotdot", "device", "link", "relative-link", "fifo", "loop", "empty"],
 )
 def test_hostile_context_is_refused(engine: Engine, context: bytes, message: str) -> None:
+    before = traces(engine)
     assert message in post(engine, context)
-    assert not leftovers(engine)
+    assert traces(engine) == before
 
 
 @pytest.mark.parametrize("source", ["link", "dir/link", "link/../passwd"])
