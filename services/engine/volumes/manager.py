@@ -27,6 +27,7 @@ from services.engine.events import Events
 from services.engine.scopes import KeyedLocks
 from services.engine.store import Schema, Store
 from services.engine.volumes import filters, options
+from services.engine.volumes.mounted import is_mounted, mounts_below
 from services.protocol.api.volumes import Volume, VolumeList, VolumePruneReply, VolumeUsage
 from services.protocol.errors import Conflict, NotFound, SystemError_
 
@@ -82,7 +83,7 @@ class VolumeManager:
         """Finish removals, and forget creations that were interrupted before anything was in them."""
         for entry in self._root.iterdir():
             if entry.name.startswith(_REMOVED):
-                shutil.rmtree(entry, ignore_errors=True)
+                _delete(str(entry))
             elif entry.name not in self._records:
                 for path in (entry / "_data", entry):
                     try:
@@ -171,8 +172,11 @@ class VolumeManager:
     async def mount(self, name: str, container_id: str, told: Mapping[str, str] | None = None) -> str:
         async with self._locks.hold(name):
             record, path = self._record(name), str(self._data(name))
-            if record.options and not await asyncio.to_thread(os.path.ismount, path):
-                await asyncio.to_thread(options.mount, record.options, path)
+            if record.options and not await asyncio.to_thread(is_mounted, path):
+                try:
+                    await asyncio.to_thread(options.mount, record.options, path)
+                except SystemError_ as error:
+                    raise SystemError_(f"error while mounting volume '{path}': {error}") from error
             self._users[name].add(container_id)
         if told is not None:
             attributes = {**told, "container": container_id, "driver": DRIVER}
@@ -193,9 +197,10 @@ class VolumeManager:
 
     async def _take_down(self, name: str) -> None:
         record, path = self._records.get(name), str(self._data(name))
-        if record is not None and record.options and await asyncio.to_thread(os.path.ismount, path):
+        if record is not None and record.options:
             try:
-                await asyncio.to_thread(syscalls.umount, path, syscalls.MNT_DETACH)
+                while await asyncio.to_thread(is_mounted, path):
+                    await asyncio.to_thread(syscalls.umount, path, syscalls.MNT_DETACH)
             except OSError as error:
                 log.error("volume %s is still mounted: %s", name, error)
 
@@ -218,6 +223,9 @@ class VolumeManager:
             if users := self._used_by(name):
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
             await self._take_down(name)
+            if await asyncio.to_thread(mounts_below, str(self._root / name)):
+                # What is mounted there is not the volume's to delete.
+                raise SystemError_(f"remove {name}: device or resource busy")
             # The name goes first: what is left after a crash is a directory nobody mistakes for a volume.
             doomed = self._root / f"{_REMOVED}{secrets.token_hex(8)}"
             try:
@@ -228,7 +236,7 @@ class VolumeManager:
                 raise SystemError_(f"remove {name}: {error.strerror}") from error
             await self._store.execute("DELETE FROM volumes WHERE name=?", name)
             del self._records[name]
-        await asyncio.to_thread(shutil.rmtree, doomed, ignore_errors=True)
+        await asyncio.to_thread(_delete, str(doomed))
         self._events.publish("volume", "destroy", name, {"driver": DRIVER})
 
     def select(self, wanted: filters.Filters) -> VolumeList:
@@ -263,6 +271,14 @@ class VolumeManager:
             volume.usage_data = VolumeUsage(size=size, ref_count=len(self._used_by(name)))
             found.append(volume)
         return found
+
+
+def _delete(directory: str) -> None:
+    """Unless something is mounted in it: its files are somebody else's."""
+    if mounts_below(directory):
+        log.error("%s is not deleted: something is mounted in it", directory)
+        return
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 __all__ = ["ANONYMOUS_LABEL", "SCHEMA", "VolumeManager"]

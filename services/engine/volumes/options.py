@@ -105,7 +105,7 @@ def _address(host: str) -> str:
         return str(socket.getaddrinfo(host, None)[0][4][0])
     except OSError as error:
         raise SystemError_(
-            f"error resolving passed in network volume address: lookup {host}: {error}"
+            f"error resolving passed in network volume address: lookup {host}: no such host"
         ) from error
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from reexec.archive import syscalls
+from services.engine.volumes.mounted import is_mounted
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, SystemError_
 from tests.integration.storage.storage import Storage, storage
 
@@ -119,13 +121,53 @@ def test_a_restart_keeps_mounts_that_are_claimed_and_takes_down_others(tmp_path:
     run(tmp_path, second)
 
 
+def test_a_directory_bound_from_the_same_file_system_survives_the_volume(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "f").write_text("precious")
+    options = {"type": "none", "o": "bind", "device": str(theirs)}
+
+    async def test(s: Storage) -> None:
+        for times in (1, 2):
+            made = await s.volumes.create("bound", "", options, None)
+            for _ in range(times):
+                assert Path(await s.volumes.mount("bound", "c1"), "f").read_text() == "precious"
+            await s.volumes.unmount("bound", "c1")
+            assert not is_mounted(made.mountpoint)
+            await s.volumes.remove("bound")
+            assert (theirs / "f").read_text() == "precious"
+
+    run(tmp_path, test)
+
+
+def test_a_volume_that_something_is_mounted_in_is_not_removed(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "f").write_text("precious")
+
+    async def test(s: Storage) -> None:
+        made = await s.volumes.create("v", "", {}, None)
+        inside = Path(made.mountpoint, "in side")
+        inside.mkdir()
+        syscalls.mount(str(theirs), str(inside), "", syscalls.MS_BIND)
+        try:
+            with pytest.raises(SystemError_, match="remove v: device or resource busy"):
+                await s.volumes.remove("v")
+        finally:
+            syscalls.umount(str(inside))
+        await s.volumes.remove("v")
+        assert (theirs / "f").read_text() == "precious"
+
+    run(tmp_path, test)
+
+
 def test_a_failed_mount_says_why(tmp_path: Path) -> None:
     async def test(s: Storage) -> None:
         made = await s.volumes.create("bb", "", {"type": "none", "device": "/no/such", "o": "bind"}, None)
         with pytest.raises(SystemError_) as caught:
             await s.volumes.mount("bb", "c1")
         assert str(caught.value) == (
-            f"failed to mount local volume: mount /no/such:{made.mountpoint}, flags: 0x1000: "
+            f"error while mounting volume '{made.mountpoint}': failed to mount local volume: mount /no/such:{made.mountpoint}, flags: 0x1000: "
             "no such file or directory"
         )
 
