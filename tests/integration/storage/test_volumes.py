@@ -146,16 +146,16 @@ def test_a_volume_that_something_is_mounted_in_is_not_removed(tmp_path: Path) ->
     (theirs / "f").write_text("precious")
 
     async def test(s: Storage) -> None:
-        made = await s.volumes.create("v", "", {}, None)
+        made = await s.volumes.create("vv", "", {}, None)
         inside = Path(made.mountpoint, "in side")
         inside.mkdir()
         syscalls.mount(str(theirs), str(inside), "", syscalls.MS_BIND)
         try:
-            with pytest.raises(SystemError_, match="remove v: device or resource busy"):
-                await s.volumes.remove("v")
+            with pytest.raises(SystemError_, match="remove vv: device or resource busy"):
+                await s.volumes.remove("vv")
         finally:
             syscalls.umount(str(inside))
-        await s.volumes.remove("v")
+        await s.volumes.remove("vv")
         assert (theirs / "f").read_text() == "precious"
 
     run(tmp_path, test)
@@ -167,7 +167,8 @@ def test_a_failed_mount_says_why(tmp_path: Path) -> None:
         with pytest.raises(SystemError_) as caught:
             await s.volumes.mount("bb", "c1")
         assert str(caught.value) == (
-            f"error while mounting volume '{made.mountpoint}': failed to mount local volume: mount /no/such:{made.mountpoint}, flags: 0x1000: "
+            f"error while mounting volume '{made.mountpoint}': failed to mount local volume: "
+            f"mount /no/such:{made.mountpoint}, flags: 0x1000: "
             "no such file or directory"
         )
 
