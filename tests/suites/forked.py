@@ -49,15 +49,23 @@ class ForkedHelpers:
     """Implements ``services.engine.helpers.Helpers``; ``pids`` are those of running helpers."""
 
     def __init__(self) -> None:
-        self.pids: set[int] = set()
+        self._running: dict[int, str] = {}
         self.calls: list[str] = []
+
+    @property
+    def pids(self) -> set[int]:
+        return set(self._running)
+
+    def running(self) -> list[str]:
+        """Names of running helpers."""
+        return list(self._running.values())
 
     async def run(
         self, argv: Sequence[str], fds: Mapping[str, int] | None = None, *, private_mounts: bool = False
     ) -> bytes:
         self.calls.append(argv[0])
         pid, answer = fork(argv, fds or {})
-        self.pids.add(pid)
+        self._running[pid] = argv[0]
         try:
             data = await asyncio.to_thread(self._read, answer)
         except BaseException:
@@ -75,7 +83,7 @@ class ForkedHelpers:
 
     async def _reap(self, pid: int) -> None:
         await asyncio.to_thread(os.waitpid, pid, 0)
-        self.pids.discard(pid)
+        del self._running[pid]
 
     @staticmethod
     def _read(fd: int) -> bytes:
