@@ -50,7 +50,7 @@ def main() -> int:
         try:
             asyncio.run(_serve(settings))
         except WharfError as error:
-            log.critical("%s", error)
+            log.critical("failed to start daemon: %s", error)
             return EXIT_MISCONFIGURED
     return 0
 

@@ -123,6 +123,14 @@ def test_through_the_layer_manager(root: Path) -> None:
 
             with pytest.raises(AssertionError, match="No space left on device|Disk quota exceeded"):
                 inside(s.layers.mounts(FIRST), root / "mnt", fill)
+            # A layer made of the container's own directory, by a rename out of its project.
+            inside(s.layers.mounts(FIRST), root / "mnt", lambda: Path("/g").write_bytes(b"y" * MEGABYTE))
+            layer = await s.layers.take(FIRST)
             await s.layers.remove(FIRST)
+            await s.layers.create(SECOND, layer.chain_id, {"size": "2m"})
+            seen = inside(s.layers.mounts(SECOND), root / "mnt", lambda: os.stat("/g").st_size)
+            assert seen == MEGABYTE
+            await s.layers.remove(SECOND)
+            await s.layers.release(layer.chain_id)
 
     asyncio.run(body())
