@@ -120,7 +120,9 @@ class Container:
         try:
             self._cgroup.create()
             self._limit(self._linux.resources or oci.Resources())
-            with layers.served(plan.root.layers) as plan.root.layers:
+            root = plan.root
+            with layers.served(root.layers) as root.layers, layers.served([*root.wholes.values()]) as ready:
+                root.wholes = dict(zip(root.wholes, ready, strict=True))
                 return self._fork_init(plan)
         except BaseException as error:
             self._undo()

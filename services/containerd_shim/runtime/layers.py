@@ -12,7 +12,7 @@ from reexec.archive import fuse
 from reexec.helpers import mountfrom
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.failures import StartError
-from services.containerd_shim.runtime.mounts import attributes_of, parse
+from services.containerd_shim.runtime.mounts import MountPlan, attributes_of, parse
 from services.protocol import oci
 from services.protocol.errors import InvalidParameter
 
@@ -42,6 +42,12 @@ def plan(kind: str, source: str, target: str, options: Sequence[str]) -> Layer:
     if parsed.bind:
         flags |= sc.MS_BIND | (sc.MS_REC if parsed.recursive else 0)
     return Layer(kind, source, target.lstrip("/"), flags, ",".join(parsed.data))
+
+
+def whole(part: MountPlan) -> Layer:
+    """The file system that a mount with ``subdir`` is a part of."""
+    flags = part.flags & sc.MS_RDONLY | (sc.MS_BIND if part.bind else 0)
+    return Layer(part.type, part.source, "", flags, ",".join(part.data))
 
 
 @contextlib.contextmanager

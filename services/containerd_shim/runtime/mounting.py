@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.containerd_shim.runtime import cgroup_mounts, copyup, foreign, inroot, layers
@@ -44,17 +45,21 @@ class Mounting:
         self.later.clear()
 
 
-def clone_sources(plans: list[MountPlan], bundle: str, point: str) -> dict[int, int]:
+def clone_sources(
+    plans: list[MountPlan], wholes: Mapping[int, layers.Layer], bundle: str, point: str
+) -> dict[int, int]:
     """A detached mount per bind mount, by the plan's index; raises StartError with runc's text.
 
-    Part of a file system is taken by mounting the whole of it for a moment on *point*, a directory.
+    Part of a file system is taken by mounting the whole of it (*wholes*, by the plan's index) for a
+    moment on *point*, a directory.
     """
     clones: dict[int, int] = {}
     for index, plan in enumerate(plans):
-        if plan.subdir:
-            clones[index] = _clone_part(plan, point)
+        if index in wholes:
+            clones[index] = _clone_part(plan, wholes[index], point)
             plan.bind = True
-        if not plan.bind or plan.subdir:
+            continue
+        if not plan.bind:
             continue
         source = plan.source if plan.source.startswith("/") else f"{bundle}/{plan.source}"
         flags = sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if plan.recursive else 0)
@@ -69,10 +74,9 @@ def clone_sources(plans: list[MountPlan], bundle: str, point: str) -> dict[int, 
     return clones
 
 
-def _clone_part(plan: MountPlan, point: str) -> int:
+def _clone_part(plan: MountPlan, whole: layers.Layer, point: str) -> int:
     """``subdir`` is resolved inside the file system, whatever links it goes through."""
-    flags = plan.flags & sc.MS_RDONLY | (sc.MS_BIND if plan.bind else 0)
-    layers.mount(layers.Layer(plan.type, plan.source, "", flags, ",".join(plan.data)), point)
+    layers.mount(whole, point)
     try:
         top = os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

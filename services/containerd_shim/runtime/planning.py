@@ -92,13 +92,15 @@ def _root_plan(
         raise InvalidParameter("root property must not be empty")
     if linux.rootfs_propagation and linux.rootfs_propagation not in PROPAGATION:
         raise InvalidParameter(f"rootfsPropagation={linux.rootfs_propagation} is not supported")
+    planned = [mounts.parse(mount) for mount in spec.mounts]
     return rootfs.RootPlan(
         path=os.path.abspath(os.path.join(container.bundle, spec.root.path)),
         bundle=str(container.bundle),
         readonly=spec.root.readonly,
         propagation=linux.rootfs_propagation,
         layers=[layers.plan(m.type, m.source, m.target, m.options) for m in layer_mounts],
-        mounts=[mounts.parse(mount) for mount in spec.mounts],
+        mounts=planned,
+        wholes={at: layers.whole(mount) for at, mount in enumerate(planned) if mount.subdir},
         devices=devices.with_defaults(linux.devices),
         masked=linux.masked_paths,
         readonly_paths=linux.readonly_paths,
@@ -128,7 +130,8 @@ def stdio_descriptors(plan: ProcessPlan) -> list[int]:
 
 def kept_descriptors(plan: init.InitPlan) -> list[int]:
     gate = [] if plan.gate is None else [plan.gate.fileno()]
-    served = [layer.made for layer in plan.root.layers if layer.made >= 0]
+    all_layers = (*plan.root.layers, *plan.root.wholes.values())
+    served = [layer.made for layer in all_layers if layer.made >= 0]
     return [fd for _flag, fd in plan.namespaces.joins] + stdio_descriptors(plan.process) + gate + served
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from services.containerd_shim.runtime import cgroup_mounts, devices, inroot, layers
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.failures import StartError
+from services.containerd_shim.runtime.layers import Layer
 from services.containerd_shim.runtime.mounting import Mounting, clone_sources, mount_all
 from services.containerd_shim.runtime.mounts import PROPAGATION, MountPlan
 from services.protocol import oci
@@ -22,14 +23,16 @@ from services.protocol import oci
 
 @dataclass
 class RootPlan:
-    """What the parent has computed. ``path`` is the root directory on the host, absolute."""
+    """What the parent has computed. ``path`` is the root directory on the host, absolute; ``wholes``,
+    by index, the file systems that mounts are parts of."""
 
     path: str
     bundle: str
     readonly: bool
     propagation: str
-    layers: list[layers.Layer]
+    layers: list[Layer]
     mounts: list[MountPlan]
+    wholes: dict[int, Layer]
     devices: list[oci.Device]
     masked: list[str]
     readonly_paths: list[str]
@@ -60,7 +63,7 @@ def stage_host(plan: RootPlan) -> Staged:
     os.close(root)
     if flag == sc.MS_SHARED:
         layers.make_parent_private(plan.path)
-    staged = Staged(clone_sources(plan.mounts, plan.bundle, plan.path))
+    staged = Staged(clone_sources(plan.mounts, plan.wholes, plan.bundle, plan.path))
     if any(mount.type.startswith("cgroup") for mount in plan.mounts):
         staged.cgroups = cgroup_mounts.clone(plan.cgroup_directories)
     for layer in plan.layers:

@@ -296,6 +296,47 @@ def test_tmpfs_takes_the_mode_of_what_it_covers(box: Box) -> None:
     assert lines[3:] == ["copied", "/etc/passwd"]
 
 
+def test_part_of_a_file_system(box: Box, tmp_path: Path) -> None:
+    """``X-mount.subdir``: its links end inside it, whatever they say."""
+    for name in ("one/dir", "two", "changed", "scratch"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "one/dir/f").write_text("one\n")
+    (tmp_path / "two/hostname").write_text("two\n")
+    (tmp_path / "two/out").symlink_to("../../../../../../hostname")
+    (tmp_path / "two/by").symlink_to("/dir")
+    lower = f"lowerdir={tmp_path}/two:{tmp_path}/one"
+    writable = [f"upperdir={tmp_path}/changed", f"workdir={tmp_path}/scratch"]
+    for destination, options in (
+        ("/file", [lower, "ro", "X-mount.subdir=out"]),
+        ("/dir", [lower, "ro", "X-mount.subdir=/by"]),
+        ("/rw", [lower, *writable, "X-mount.subdir=/by"]),
+        ("/whole", [lower, "ro", "X-mount.subdir=/"]),
+    ):
+        box.spec.mounts.append(
+            oci.Mount(destination=destination, type="overlay", source="overlay", options=options)
+        )
+    bind = ["bind", "ro", "X-mount.subdir=/../out"]
+    box.spec.mounts.append(
+        oci.Mount(destination="/bound", type="bind", source=str(tmp_path / "two"), options=bind)
+    )
+    before = Path("/proc/self/mountinfo").read_text()
+    result = box.sh(
+        "cat /file /dir/f /whole/hostname /bound; echo new >/rw/new; touch /dir/x /whole/x /bound; ls /dir"
+    )
+    lines = result.out.splitlines()
+    assert lines[:4] == ["two", "one", "two", "two"]
+    assert result.out.count("Read-only file system") == 3 and lines[-1] == "f"
+    assert (tmp_path / "changed/dir/new").read_text() == "new\n"
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_missing_part_of_a_file_system(box: Box, tmp_path: Path) -> None:
+    options = ["bind", "X-mount.subdir=nothing"]
+    box.spec.mounts.append(oci.Mount(destination="/x", type="bind", source=str(tmp_path), options=options))
+    with pytest.raises(WharfError, match="no such file or directory"):
+        box.sh("true")
+
+
 def test_sysctls_and_limits(box: Box) -> None:
     box.linux.sysctl = {"net.core.somaxconn": "256", "kernel.msgmax": "4096"}
     box.process.rlimits = [oci.Rlimit(type="RLIMIT_NOFILE", soft=100, hard=200)]
