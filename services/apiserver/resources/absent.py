@@ -30,12 +30,18 @@ class Swarm:
         raise Unavailable(_NO_NODE)
 
 
+_PLUGIN_ACTIONS = ("json", "enable", "disable", "upgrade", "push", "set")
+
+
 class Plugins:
     async def on_get_list(self, req: Request, resp: Response) -> None:
         resp.content_type = "application/json"
         resp.data = b"[]\n"
 
     async def on_get_one(self, req: Request, resp: Response, name: str) -> None:
+        # A name may have slashes in it; what is to be done with the plugin is the last part.
+        name, slash, action = name.rpartition("/")
+        name = name if slash and action in _PLUGIN_ACTIONS else f"{name}{slash}{action}"
         raise NotFound(f'plugin "{name}" not found')
 
     on_post_one = on_delete_one = on_get_one

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 
+from services.engine.networks import endpoint_options
 from services.engine.networks.ipam import PoolRecord
 from services.engine.networks.model import PREDEFINED, NetworkRecord
 from services.engine.networks.registry import Registry
@@ -57,7 +58,7 @@ def problems(name: str, network: NetworkRecord | None, settings: EndpointSetting
         parsed = ipaddress.ip_address(address)
         if network is not None and (problem := _outside(network, parsed, predefined)):
             found.append(problem)
-    return found
+    return found + endpoint_options.problems(settings)
 
 
 def _static_addresses(settings: EndpointSettings) -> list[str]:

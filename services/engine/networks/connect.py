@@ -14,7 +14,7 @@ from contextlib import ExitStack
 import msgspec
 
 from services.engine.contracts import ContainerNetworks, NetworkedContainer
-from services.engine.networks import checks, etcfiles, namespace
+from services.engine.networks import checks, endpoint_options, etcfiles, namespace
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.model import (
     HOST,
@@ -225,8 +225,11 @@ class Connector:
         finally:
             os.close(target)
         addresses = self._registry.addresses(network)
-        address = ipaddress.ip_interface(f"{endpoint.ipv4}/{addresses.prefix(endpoint.ipv4)}")
-        namespace.configure(pid, endpoint.interface, [address])
+        texts = [f"{endpoint.ipv4}/{addresses.prefix(endpoint.ipv4)}"]
+        texts += endpoint_options.link_local(endpoint.settings)
+        sysctls = endpoint_options.sysctls(endpoint.settings, endpoint.interface)
+        own = [ipaddress.ip_interface(text) for text in texts]
+        namespace.configure(pid, endpoint.interface, own, sysctls=sysctls)
         self._reroute(sandbox, before, pid)
 
     def _reroute(self, sandbox: SandboxRecord, before: SandboxRecord, pid: int) -> None:

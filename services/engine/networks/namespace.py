@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from services.engine.networks.kernel import write_sysctl
@@ -52,12 +52,18 @@ def configure(
     name: str,
     addresses: Sequence[Interface],
     routes: Sequence[tuple[Network | None, str]] = (),
+    sysctls: Mapping[str, str] | None = None,
 ) -> None:
-    """Addresses, up and routes of interface *name* in the namespace of *pid*; without IPv6."""
+    """Addresses, up and routes of interface *name* in the namespace of *pid*; without IPv6.
+
+    *sysctls* are written as sysctl(8) names them, with dots.
+    """
 
     def work() -> None:
         # /proc/sys/net is that of the thread's namespace.
         write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1")
+        for key, value in (sysctls or {}).items():
+            write_sysctl(key.translate(str.maketrans("./", "/.")), value)
         links = Links()
         try:
             links.configure(name, addresses, routes)

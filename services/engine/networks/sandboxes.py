@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from services.engine.contracts import EtcFiles, Sandbox, SandboxRequest
 from services.engine.events import Events
-from services.engine.networks import views
+from services.engine.networks import endpoint_options, views
 from services.engine.networks.drivers.bridge import HOST_BINDING, IFACE_PREFIX, mtu
 from services.engine.networks.firewall import PortRule
 from services.engine.networks.ipam import mac_address
@@ -140,7 +140,8 @@ class Sandboxes:
         used = {one.interface for one in sandbox.endpoints}
         prefix = network.options.get(IFACE_PREFIX) or "eth"
         names = (f"{prefix}{number}" for number in range(len(used) + 1))
-        endpoint.interface = next(name for name in names if name not in used)
+        free = next(name for name in names if name not in used)
+        endpoint.interface = endpoint_options.interface_name(settings) or free
         endpoint.host_interface = f"veth{endpoint.id[:7]}"
         return endpoint
 
@@ -221,9 +222,15 @@ class Sandboxes:
                 pb.NetworkInterface(
                     name=endpoint.interface,
                     mac_address=endpoint.mac_address,
-                    addresses=[f"{endpoint.ipv4}/{addresses.prefix(endpoint.ipv4)}"],
+                    addresses=[
+                        f"{endpoint.ipv4}/{addresses.prefix(endpoint.ipv4)}",
+                        *endpoint_options.link_local(endpoint.settings),
+                    ],
                     mtu=mtu(network.options),
-                    sysctls={f"net.ipv6.conf.{endpoint.interface}.disable_ipv6": "1"},
+                    sysctls={
+                        f"net.ipv6.conf.{endpoint.interface}.disable_ipv6": "1",
+                        **endpoint_options.sysctls(endpoint.settings, endpoint.interface),
+                    },
                 )
             )
             if network.id == record.gateway_network and (gateway := addresses.gateway(endpoint.ipv4)):

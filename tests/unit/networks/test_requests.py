@@ -7,7 +7,7 @@ import errno
 
 import pytest
 
-from services.engine.networks import checks, listing, requests
+from services.engine.networks import checks, endpoint_options, listing, requests
 from services.engine.networks.drivers import absent
 from services.engine.networks.drivers.bridge import BridgeDriver
 from services.engine.networks.drivers.null import NullDriver
@@ -192,3 +192,23 @@ def test_configuration_networks() -> None:
     assert wanted.labels == {"a": "b"}
     assert wanted.ipam is not None and wanted.ipam.config is not None
     assert wanted.ipam.config[0].subnet == "10.1.0.0/24"
+
+
+def test_what_is_asked_of_an_endpoint() -> None:
+    prefix = "com.docker.network.endpoint."
+    settings = EndpointSettings(
+        driver_opts={
+            f"{prefix}ifname": "foo0",
+            f"{prefix}sysctls": "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.neigh.ifname.gc_stale_time=5",
+        },
+        ipam_config=EndpointIPAMConfig(link_local_ips=["169.254.7.7", "fe80::7"]),
+    )
+    assert endpoint_options.problems(settings) == []
+    assert endpoint_options.interface_name(settings) == "foo0"
+    assert endpoint_options.sysctls(settings, "eth0.1") == {
+        "net.ipv4.conf.eth0/1.log_martians": "1",
+        "net.ipv4.neigh.eth0/1.gc_stale_time": "5",
+    }
+    assert endpoint_options.link_local(settings) == ["169.254.7.7/16"]
+    wrong = EndpointSettings(driver_opts={f"{prefix}sysctls": "net.ipv4.conf.eth0.log_martians=1"})
+    assert "unrecognised network interface sysctl 'net.ipv4.conf.eth0" in endpoint_options.problems(wrong)[0]
