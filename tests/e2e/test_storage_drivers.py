@@ -23,7 +23,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def btrfs_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with loop_mounted(tmp_path_factory.mktemp("btrfs"), "btrfs", 1 << 30) as mounted:
-        yield from _engine(mounted / "d", "--storage-driver", "btrfs")
+        least = ("--storage-opt", "btrfs.min_space=10m")
+        yield from _engine(mounted / "d", "--storage-driver", "btrfs", *least)
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +88,24 @@ def _life(engine: Engine, home: Path, layers: Path) -> None:
     assert set(os.listdir(layers)) - init == before - init
 
 
+def test_a_size_on_btrfs(btrfs_engine: Engine) -> None:
+    fill = "dd if=/dev/zero of=/f bs=1M count=40 2>&1; sync"
+    done = btrfs_engine.docker("run", "--rm", "--storage-opt", "size=20m", "busybox", "sh", "-c", fill)
+    assert "Disk quota exceeded" in done.stdout
+    for option, text in (
+        ("nosuch=1", "Unknown option nosuch"),
+        ("size=5m", "btrfs: storage size cannot be less than 10.49MB"),
+    ):
+        refused = btrfs_engine.docker("create", "--storage-opt", option, "busybox", check=False)
+        assert refused.stderr == f"Error response from daemon: {text}\n"
+
+
 def test_btrfs(btrfs_engine: Engine) -> None:
     info = btrfs_engine.client.info()
     assert (info["Driver"], info["DriverStatus"]) == ("btrfs", [["Btrfs", ""]])
     layers = btrfs_engine.data_root / "btrfs" / "subvolumes"
     assert all(btrfs.is_subvolume(str(layers / name)) for name in os.listdir(layers))
     _life(btrfs_engine, layers.parent, layers)
-
-
-def test_a_size_on_btrfs(btrfs_engine: Engine) -> None:
-    fill = "dd if=/dev/zero of=/f bs=1M count=40 2>&1; sync"
-    done = btrfs_engine.docker("run", "--rm", "--storage-opt", "size=20m", "busybox", "sh", "-c", fill)
-    assert "Disk quota exceeded" in done.stdout
-    refused = btrfs_engine.docker("create", "--storage-opt", "nosuch=1", "busybox", check=False)
-    assert refused.stderr == "Error response from daemon: Unknown option nosuch\n"
 
 
 def test_overlay2_on_xfs(xfs_engine: Engine) -> None:

@@ -19,6 +19,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 _PROGRAM = "linux.uml"
 _INIT = """#!/bin/sh
+echo "guest: up"
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /mnt
@@ -33,10 +34,11 @@ echo "guest: pytest ended with $?"
 """
 
 
-def run(tests: str, directory: Path, kind: str, options: str, *, timeout: float = 120) -> None:
+def run(tests: str, directory: Path, kind: str, options: str, *, timeout: float = 300) -> None:
     """pytest on *tests* (a file of the repository) with a new *kind* file system mounted with *options*.
 
-    Fails with what the guest printed. Skips where there is no such kernel or ``mkfs``.
+    Fails with what the guest printed. Skips where there is no such kernel or ``mkfs``, or where the
+    kernel does not come up (it needs ptrace(2), which a sandbox may forbid).
     """
     program, make = shutil.which(_PROGRAM), shutil.which(f"mkfs.{kind}")
     if program is None or make is None or os.geteuid() != 0:
@@ -68,5 +70,7 @@ def run(tests: str, directory: Path, kind: str, options: str, *, timeout: float 
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         disk.unlink()
+    if "guest: up" not in printed:
+        pytest.skip(f"the guest does not come up:\n{printed}")
     ended = re.search(r"guest: pytest ended with (\d+)", printed)
     assert ended and ended[1] == "0", printed
