@@ -182,6 +182,31 @@ def test_caches_at_the_same_time(engine: Engine, sharing: str, met: int) -> None
     assert all(f"\nmet {met}\n" in text for text in outputs), outputs
 
 
+def test_user_who_is_not_root(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("read\n")
+    text = build(
+        "USER nobody\n"
+        "RUN <<EOF\n#!/bin/sh\nid -un\nEOF\n"
+        "RUN --mount=target=/c cat /c/f && ls /c && ! touch /c/f\n"
+        "RUN --mount=target=/c,rw cat /c/f && ! touch /c/f\n"
+        "RUN --mount=type=cache,target=/k,uid=65534 touch /k/mine && ls /k\n"
+        "RUN --mount=type=tmpfs,target=/t touch /t/mine && ls /t\n"
+    )
+    assert "\nnobody\n" in text and text.count("\nread\n") == 2 and text.count("\nmine\n") == 2
+
+
+def test_container_of_a_failed_step_has_no_mounts(engine: Engine, build: Build, tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    mounts = "--mount=target=/c --mount=type=cache,target=/k --mount=type=tmpfs,target=/t"
+    build(f"RUN {mounts} ls /c/f && exit 3", check=False)
+    (container,) = engine.docker("ps", "-aq").stdout.split()
+    assert engine.docker("inspect", "-f", "{{.Mounts}}", container).stdout == "[]\n"
+    engine.kill("engine")
+    engine.wait_ready()
+    assert engine.docker("inspect", "-f", "{{.Mounts}}", container).stdout == "[]\n"
+    assert engine.docker("start", "-a", container, check=False).returncode == 1
+
+
 def test_tmpfs_secret_and_ssh(build: Build) -> None:
     text = build(
         "RUN --mount=type=tmpfs,target=/t,size=1m df -k /t; printf 'echo ran' >/t/s; chmod +x /t/s; /t/s\n"

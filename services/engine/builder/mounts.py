@@ -25,6 +25,7 @@ from services.engine.builder.output import BuildFailed
 from services.engine.containers.ids import new_id
 from services.engine.containers.model import ContainerMount, MountKind
 from services.engine.containers.mount_modes import DEFAULT_PROPAGATION
+from services.engine.containers.registry import Registry
 from services.engine.dockerfile.mountflags import RunMount, parse_mount
 from services.engine.helpers import Helpers, ask, document
 from services.engine.layers import LayerManager
@@ -33,6 +34,8 @@ from services.protocol import oci
 from services.protocol.errors import InvalidParameter
 
 _CACHE_MODE = 0o755
+#: Of the context's top directory, as a step sees it.
+_TOP_MODE = 0o755
 #: A tmpfs of the user's is otherwise without both.
 _TMPFS_OPTIONS = ("exec", "dev")
 
@@ -44,6 +47,7 @@ class Surroundings:
 
     helpers: Helpers
     layers: LayerManager
+    registry: Registry
     caches: CacheMounts
     tmp: Path
     context: Path
@@ -178,6 +182,8 @@ def _oci(mount: MountSpec) -> oci.Mount:
 async def _of_context(where: Surroundings, planned: Planned, stack: AsyncExitStack) -> ContainerMount:
     # What was found has no links on its way, and nobody changes a context while it is used.
     source = f"{where.context}{planned.inside}".rstrip("/")
+    # Its top is nobody's but the engine's as it was made; a step's user may not be root.
+    await asyncio.to_thread(os.chmod, where.context, _TOP_MODE)
     if not _is_writable(planned):
         return _bind(planned, source, rw=False)
     scratch = await stack.enter_async_context(context.scratch(where.tmp))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import posixpath
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from services.engine.dockerfile.heredocs import Heredoc
 from services.engine.dockerfile.instructions import Instruction
 from services.engine.dockerfile.target import Target
 from services.engine.helpers import ask, document
+from services.engine.scopes import shielded
 from services.protocol.api.containers import CreateRequest
 
 #: Where a here-document with an interpreter of its own is found (buildkit's name for it).
@@ -61,9 +63,10 @@ class RunPlan:
 
         Raises :class:`BuildFailed` for a secret that is required.
         """
+        self.stack.push_async_callback(self._forget, entry, list(entry.definition.mounts))
         if self.script is not None:
             place = await self.stack.enter_async_context(context.scratch(self.where.tmp))
-            _write_script(place / _file_name(self.script), self.script.data)
+            await asyncio.to_thread(_write_script, place / _file_name(self.script), self.script.data)
             entry.definition.mounts.append(_read_only(str(place), _PIPES))
         # In one order everywhere: two steps never wait for each other's locked caches.
         made: dict[int, ContainerMount | None] = {}
@@ -74,6 +77,13 @@ class RunPlan:
         if found:
             look = Stubs(self.where.layers.root(entry.id), paths=[one.destination for one in found])
             self.stubs = await ask(self.where.helpers, document("docker-buildstubs", look), list[Missing])
+
+    async def _forget(self, entry: Entry, own: list[ContainerMount]) -> None:
+        """A container that stays is looked at, and started, without what was there for the step."""
+        if entry.definition.mounts != own:
+            entry.definition.mounts = own
+            if self.where.registry.find(entry.id) is entry:
+                await shielded(self.where.registry.save_definition(entry))
 
     async def detach(self, entry: Entry) -> None:
         """After the end, before the layer is made: mount points made for the step are no part of it."""

@@ -230,6 +230,7 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
     where = Surroundings(
         helpers=tools.helpers,
         layers=tools.layers,
+        registry=tools.services.registry,
         caches=tools.caches,
         tmp=tools.tmp,
         context=tools.context,
