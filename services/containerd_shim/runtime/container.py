@@ -36,7 +36,7 @@ from services.containerd_shim.runtime import (
     spawn,
     sync,
 )
-from services.containerd_shim.runtime.cgroups.base import WriteError
+from services.containerd_shim.runtime.cgroups.base import RefusedError, WriteError
 from services.containerd_shim.runtime.process import Stdio
 from services.containerd_shim.runtime.user import UserRef
 from services.protocol import metrics, oci
@@ -133,7 +133,7 @@ class Container:
     def _limit(self, resources: oci.Resources) -> None:
         try:
             self._cgroup.set(resources)
-        except WriteError as error:
+        except (RefusedError, WriteError) as error:
             raise failures.StartError(
                 f"{failures.INIT}error setting cgroup config for procHooks process: {error.text}"
             ) from error
@@ -311,8 +311,9 @@ class Container:
         """Change the limits that are given; others stay."""
         try:
             self._cgroup.set(resources)
-        except WriteError as error:
-            raise failures.StartError(error.text) from error
+        except (RefusedError, WriteError) as error:
+            text = f"runc did not terminate successfully: exit status 1: {error.text}\n"
+            raise failures.StartError(text) from error
         except OSError as error:
             raise failures.StartError(failures.os_text("failed to write", error)) from error
 

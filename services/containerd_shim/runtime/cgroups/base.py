@@ -25,6 +25,14 @@ from services.protocol.metrics import Metrics
 _REMOVE_SECONDS = 5.0
 
 
+class RefusedError(SystemError_):
+    """A limit that cannot be had; the text is runc's."""
+
+    @property
+    def text(self) -> str:
+        return str(self)
+
+
 class WriteError(OSError):
     """A limit that the kernel refuses; :attr:`text` is runc's."""
 

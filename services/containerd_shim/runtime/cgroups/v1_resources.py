@@ -123,7 +123,7 @@ def _cpu(paths: Mapping[str, str], cpu: oci.Cpu) -> None:
         return
     directory = _controller(paths, "cpu")
     if cpu.shares:
-        base.write(directory, "cpu.shares", cpu.shares)
+        _shares(directory, cpu.shares)
     if cpu.period:
         _period(directory, cpu)
     elif cpu.quota:
@@ -136,6 +136,15 @@ def _cpu(paths: Mapping[str, str], cpu: oci.Cpu) -> None:
         base.write(directory, "cpu.rt_period_us", cpu.realtime_period)
     if cpu.realtime_runtime:
         base.write(directory, "cpu.rt_runtime_us", cpu.realtime_runtime)
+
+
+def _shares(directory: str, shares: int) -> None:
+    """The kernel takes any number and makes it one that it allows: an error, as with runc."""
+    base.write(directory, "cpu.shares", shares)
+    taken = base.read_int(directory, "cpu.shares")
+    if shares != taken:
+        bound = "maximum" if shares > taken else "minimum"
+        raise base.RefusedError(f"the {bound} allowed cpu-shares is {taken}")
 
 
 def _period(directory: str, cpu: oci.Cpu) -> None:
