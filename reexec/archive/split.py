@@ -108,6 +108,11 @@ class LostWriter:
                 raise
             self._copy(number, path)
 
+    def close(self) -> None:
+        for fd in (self._above, self._fd):
+            if fd >= 0:
+                os.close(fd)
+
     def _copy(self, number: int, path: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         out = os.open(str(number), flags, 0o600, dir_fd=self._fd)

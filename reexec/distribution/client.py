@@ -17,6 +17,7 @@ from reexec.distribution import challenge, failures
 from reexec.distribution.failures import RegistryError
 from reexec.distribution.model import Credentials, Endpoint, Session, Target
 from reexec.distribution.transport import Body, Response, Transport, TransportError, finish
+from services.protocol import jsonshape
 from services.protocol.errors import SystemError_, WharfError
 
 _CLIENT_ID = "docker"
@@ -160,7 +161,7 @@ class Repository:
             raise failures.of(response).told()
         data = finish(response)
         try:
-            document: Any = msgspec.json.decode(data)
+            document: Any = jsonshape.parse(data)
             token = document.get("token") or document.get("access_token")
             self.identity_token = str(document.get("refresh_token") or "")
         except (msgspec.DecodeError, AttributeError):

@@ -9,6 +9,7 @@ import msgspec
 
 from reexec.distribution import challenge
 from reexec.distribution.transport import Response, TransportError, finish
+from services.protocol import jsonshape
 from services.protocol.errors import (
     Forbidden,
     NotFound,
@@ -79,7 +80,7 @@ def _refused_token(response: Response) -> tuple[str, str] | None:
 
 def _errors(data: bytes) -> list[dict[str, Any]]:
     try:
-        document = msgspec.json.decode(data)
+        document = jsonshape.parse(data)
     except msgspec.DecodeError:
         return []
     if not isinstance(document, dict):

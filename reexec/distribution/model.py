@@ -14,6 +14,7 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFESTS = (MANIFEST_V2, MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST)
 IMAGE_CONFIG = "application/vnd.docker.container.image.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 IMAGE_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 #: Bytes of the largest manifest and image configuration that are read.

@@ -63,6 +63,8 @@ def apply(args: ApplyLayer, fd: int) -> Applied:
         layer = DigestingSource(Bounded(decompressed(stored), raw, top))
         splitter = SplitWriter(layer, stack.enter_context(open(args.split, "wb"))) if args.split else None
         lost = LostWriter(args.split) if args.split else None
+        if lost is not None:
+            stack.callback(lost.close)
         os.chroot(args.directory)
         os.chdir("/")
         os.umask(0)

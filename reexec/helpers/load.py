@@ -42,12 +42,18 @@ def main(call: Call) -> bytes:
 
 def unpack(directory: str, fd: int) -> Loaded:
     """Files of the archive at *fd* into *directory*."""
+    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        raw = FdSource(fd)
+        return _unpack(Bounded(decompressed(raw), raw, top), directory)
+    finally:
+        os.close(top)
+
+
+def _unpack(source: Bounded, directory: str) -> Loaded:
     files: dict[str, int] = {}
     links: dict[str, str] = {}
     sizes: list[int] = []
-    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    raw = FdSource(fd)
-    source = Bounded(decompressed(raw), raw, top)
     for info, reader in members(source):
         name = _clean(info.name)
         if reader is not None:
@@ -66,7 +72,6 @@ def unpack(directory: str, fd: int) -> Loaded:
     for name in links:
         if (number := _follow(name, links, files)) is not None:
             files[name] = number
-    os.close(top)
     return Loaded(files, sizes)
 
 

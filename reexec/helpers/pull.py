@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 256 << 10
 #: A repository may page for ever; nobody pulls more tags than these.
-_MAX_TAGS = 100_000
+_MAX_TAGS, _MAX_PAGES = 100_000, 1000
 
 
 class PullManifest(msgspec.Struct, frozen=True):
@@ -154,6 +154,7 @@ def tags(call: Call) -> bytes:
 
     repository = opened(call.document(PullTags).target)
     found: list[str] = []
+    pages = 0
     url = repository.url("tags/list")
     while url:
         response = repository.request("GET", url)
@@ -164,8 +165,14 @@ def tags(call: Call) -> bytes:
                 repository.session, refused=str(told), code=error.code, kind=str(told.kind)
             )
             return msgspec.msgpack.encode(refused)
-        page = msgspec.json.decode(read_all(response, MAX_MANIFEST), type=_TagPage)
+        try:
+            page = msgspec.json.decode(read_all(response, MAX_MANIFEST), type=_TagPage)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise SystemError_(f"invalid list of tags: {error}") from error
         found += page.tags or []
+        pages += 1
+        if pages > _MAX_PAGES:
+            raise SystemError_("invalid list of tags: it has no end")
         link = response.headers.get("Link", "")
         more = link.startswith("<") and ">" in link and len(found) < _MAX_TAGS
         url = repository.absolute(link[1 : link.index(">")]) if more else ""
@@ -222,9 +229,12 @@ def _blob(args: PullBlob, out: int) -> Pulled:
             raise TransportError("the registry does not resume the download")
         if response.status not in (200, 206):
             raise failures.of(response, "BLOB_UNKNOWN").told()
-        if response.status == 200 and have:
+        if have and (response.status == 200 or not _resumes(response, have)):
             have, digest = 0, hashlib.new(algorithm)
             os.ftruncate(out, 0)
+            if response.status == 206:
+                response.close()
+                raise TransportError("the registry does not resume the download")
         os.lseek(out, have, os.SEEK_SET)
         limit = args.size if args.size >= 0 else args.limit
         try:
@@ -247,6 +257,12 @@ def _blob(args: PullBlob, out: int) -> Pulled:
     if digest.hexdigest() != args.digest.partition(":")[2]:
         raise Mismatch(args.digest)
     return Pulled(repository.session, have)
+
+
+def _resumes(response: Response, have: int) -> bool:
+    """The answer begins where we are."""
+    begin = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+    return begin == str(have)
 
 
 def _digest_existing(out: int, digest: hashlib._Hash) -> int:

@@ -17,7 +17,7 @@ from services.engine.images.downloads import Download, Downloads
 from services.engine.images.layerblobs import LayerBlob
 from services.engine.images.model import ImageConfig, Record, parse_config
 from services.engine.images.progress import Progress, Transfer, short
-from services.engine.images.references import Reference
+from services.engine.images.references import Reference, parse_repository
 from services.engine.images.transferring import Context
 from services.engine.layers import Making, chain_ids
 from services.engine.registry import manifests, platforms
@@ -62,7 +62,8 @@ class Puller:
                 return
             tags, target = await self._tags(target, reference)
             for tag in tags:
-                await _Pull(self, progress, replace(reference, tag=tag), platform).run(target)
+                # Checked: a registry may call its tags anything, and they become paths and names.
+                await _Pull(self, progress, parse_repository(reference.name, tag), platform).run(target)
         finally:
             self._running.pop(key, None)
             progress.end()
@@ -99,7 +100,10 @@ class _Pull:
         manifest = top
         if manifests.is_index(top):
             entry = manifests.choose(top, self._platform or platforms.host())
-            manifest, target = await self._registry.manifest(target, entry.digest)
+            try:
+                manifest, target = await self._registry.manifest(target, entry.digest)
+            except Refused as error:
+                raise translated(error, name) from error
         record = await self._image(target, manifest)
         fresh = await self._name(record, top.digest)
         self._progress.say(f"Digest: {top.digest}")
@@ -123,7 +127,7 @@ class _Pull:
 
     def _warn(self, record: Record) -> None:
         config, wanted = record.config, self._platform
-        if wanted is None or platforms.matches(wanted, config.os, config.architecture, config.variant):
+        if wanted is None or platforms.is_for(wanted, config.os, config.architecture, config.variant):
             return
         actual = "/".join(
             part for part in (config.os or "linux", config.architecture, config.variant) if part

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import msgspec
 
@@ -12,6 +11,7 @@ from services.engine.images.references import parse
 from services.engine.registry import manifests
 from services.engine.registry.client import RegistryClient, memory
 from services.engine.registry.manifests import Descriptor, PlatformSpec
+from services.protocol import jsonshape
 from services.protocol.errors import SystemError_
 
 
@@ -40,7 +40,7 @@ async def inspect(registry: RegistryClient, name: str, credentials: Credentials)
 
 def _platform(data: bytes) -> PlatformSpec:
     try:
-        document: Any = msgspec.json.decode(data)
+        document = jsonshape.parse(data)
         return msgspec.convert(document, PlatformSpec)
     except msgspec.MsgspecError as error:
         raise SystemError_(f"invalid image configuration: {error}") from error

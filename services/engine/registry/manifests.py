@@ -6,7 +6,15 @@ from typing import TypeVar
 
 import msgspec
 
-from reexec.distribution.model import MANIFEST_LIST, MANIFEST_V1, MANIFEST_V2, OCI_INDEX, OCI_MANIFEST
+from reexec.distribution.model import (
+    IMAGE_CONFIG,
+    MANIFEST_LIST,
+    MANIFEST_V1,
+    MANIFEST_V2,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+)
 from services.engine.images.references import check_digest
 from services.engine.registry import platforms
 from services.engine.registry.client import Manifest
@@ -90,6 +98,7 @@ def image(manifest: Manifest, name: str) -> ImageManifest:
     if kind not in (MANIFEST_V2, OCI_MANIFEST):
         raise InvalidParameter(f"unsupported manifest format: {kind}")
     found = _decode(manifest.data, ImageManifest)
+    _check_config(kind, found.config.media_type)
     for descriptor in (found.config, *found.layers):
         check_digest(descriptor.digest)
         if descriptor.size < 0:
@@ -97,6 +106,23 @@ def image(manifest: Manifest, name: str) -> ImageManifest:
         if descriptor.urls:
             raise SystemError_(f"foreign layers are not pulled: {descriptor.digest}")
     return found
+
+
+#: What a configuration may say it is, and what else is known; registries also hold what is no image.
+_CONFIGS = (IMAGE_CONFIG, OCI_CONFIG, "application/octet-stream", "")
+_CLASSES = {
+    "application/vnd.docker.plugin.v1+json": "plugin",
+    "application/vnd.docker.container.image.v1+json": "image",
+}
+
+
+def _check_config(kind: str, media_type: str) -> None:
+    if media_type in _CONFIGS:
+        return
+    if kind == MANIFEST_V2:
+        which = _CLASSES.get(media_type, "unknown")
+        raise InvalidParameter(f'encountered remote "{media_type}"({which}) when fetching')
+    raise InvalidParameter(f"unsupported media type {media_type}")
 
 
 def choose(manifest: Manifest, wanted: Platform) -> Descriptor:

@@ -25,6 +25,8 @@ class ForwardProxy:
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True
+
             def log_message(self, *_: object) -> None:
                 return
 

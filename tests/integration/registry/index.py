@@ -34,6 +34,8 @@ class Index:
         index = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True
+
             def log_message(self, *_: object) -> None:
                 return
 
