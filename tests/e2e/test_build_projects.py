@@ -18,7 +18,7 @@ from tests.harness import debian
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
-pytestmark = [pytest.mark.usefixtures("docker_command", "toolchains"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.usefixtures("docker_command", "toolchains"), pytest.mark.timeout(600)]
 
 PROJECTS = Path(__file__).parent / "projects"
 TOOLCHAINS = {
@@ -108,6 +108,12 @@ class Container:
 def config(engine: Engine, image: str) -> dict[str, object]:
     document: dict[str, object] = json.loads(engine.docker("inspect", "-f", "{{json .Config}}", image).stdout)
     return document
+
+
+def is_cached(answer: str) -> bool:
+    """Whether all that a build does was found in the cache: its FROM, and ARG before them, do nothing."""
+    stages = answer[answer.index(" : FROM ") :]
+    return stages.count("Using cache") == stages.count("\nStep ") - (stages.count(" : FROM ") - 1)
 
 
 def test_redis(build: Build, start: Callable[..., Container]) -> None:
@@ -235,10 +241,19 @@ def test_static_program_with_stages_to_choose_from(
     assert "returned a non-zero code: 42" in static("--target", "broken", check=False)
 
 
+def test_projects_at_the_same_time_and_again(build: Build, run: Callable[..., str]) -> None:
+    """Builds side by side share bases, steps and a cache; whatever was built is found again."""
+    names = ("redis", "nginx", "perl", "postgres", "cmake")
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: build(name, "--no-cache", tag=f"other/{name}"), names))
+        again = dict(zip(names, pool.map(build, names), strict=True))
+    assert run("other/cmake", "a", "b") == "a-b\n" and run("other/perl") == "usage: cloc FILE...\n"
+    assert [name for name, answer in again.items() if not is_cached(answer)] == []
+
+
 def test_heredocs_and_mounts(build: Build, run: Callable[..., str]) -> None:
     build("heredoc")
     assert run("shape/heredoc") == "8000 hello world $HOME\n<p>welcome</p>\n"
     assert run("shape/heredoc", "CHECK") == "clean\n"
     assert run("shape/heredoc", "cat", "/made") == "made by 3\n"
-    again = build("heredoc")
-    assert again.count("Using cache") == again.count("Step ") - again.count(" : FROM ")
+    assert is_cached(build("heredoc"))

@@ -20,7 +20,7 @@ from services.engine.builder import git
 from services.engine.builder.ignore import Ignore
 from services.engine.builder.scoped import resolve
 from services.engine.helpers import Helpers, ask, document
-from services.engine.scopes import shielded
+from services.engine.scopes import settled, shielded
 from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 
 PREFIX = "build-"
@@ -65,7 +65,7 @@ def sweep(directory: Path, name: str) -> None:
 @asynccontextmanager
 async def scratch(directory: Path) -> AsyncIterator[Path]:
     """A directory below *directory*, gone at the end."""
-    made = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=PREFIX, dir=directory))
+    made = Path(await settled(asyncio.to_thread(tempfile.mkdtemp, prefix=PREFIX, dir=directory)))
     try:
         yield made
     finally:
@@ -91,7 +91,7 @@ async def fill(helpers: Helpers, tmp: Path, directory: Path, remote: str, docker
     elif git.is_git(remote):
         async with scratch(tmp) as place:
             checkout = await git.clone(helpers, remote, place)
-            await asyncio.to_thread(os.rename, checkout.path, directory)
+            await shielded(asyncio.to_thread(os.rename, checkout.path, directory))
             owners = ""
         await asyncio.to_thread(_apply_ignore_file, directory, dockerfile)
     elif remote.startswith(("http://", "https://")):
