@@ -31,6 +31,8 @@ def test_program_that_the_user_may_not_see(engine: Engine, docker_command: str) 
     [
         (["--cpus", "0.001"], "error setting cgroup config for procHooks process: failed to write"),
         (["--cpu-shares", "1"], "procHooks process: the minimum allowed cpu-shares is 2"),
+        (["-v", "/tmp:/proc"], '"/proc" cannot be mounted because it is not of type proc'),
+        (["--tmpfs", "/proc"], '"/proc" cannot be mounted because it is not of type proc'),
         (["--uts", "host", "--domainname", "x.test"], 'sysctl "kernel.domainname" is not in a separate'),
         (
             ["--device", "vendor.test/class=one"],

@@ -97,6 +97,7 @@ def mount_all(mounting: Mounting, plans: list[MountPlan], clones: dict[int, int]
     """In the order of the spec; closes the clones as they are used."""
     for index, plan in enumerate(plans):
         try:
+            _check_whole_proc(plan)
             if plan.bind:
                 _bind(mounting, plan, clones.pop(index))
             elif plan.type in ("cgroup", "cgroup2"):
@@ -111,6 +112,14 @@ def mount_all(mounting: Mounting, plans: list[MountPlan], clones: dict[int, int]
             ) from error
         except OSError as error:
             raise _failed(plan, error) from error
+
+
+def _check_whole_proc(plan: MountPlan) -> None:
+    """In place of /proc itself there may be procfs, or the host's."""
+    if os.path.normpath(plan.destination) != "/proc" or plan.type == "proc":
+        return
+    if not plan.bind or os.stat(plan.source).st_dev != os.stat("/proc").st_dev:
+        raise StartError(f'"{plan.destination}" cannot be mounted because it is not of type proc')
 
 
 def _failed(plan: MountPlan, error: OSError) -> StartError:
