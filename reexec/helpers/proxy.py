@@ -2,7 +2,8 @@
 
 Network address translation stays within one address family: what arrives by IPv6 for a container
 that has IPv4 only is carried over here. One process serves all ports of a daemon; it is told of
-them over the descriptor ``control``. Bytes are spliced through pipes, never copied into it.
+them over the descriptor ``control``, and later by whoever connects to ``listener``
+(:mod:`services.protocol.relay`). Bytes are spliced through pipes, never copied into it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import msgspec
 from reexec.call import Call
 from reexec.registry import register
 from services.protocol import fdpass
-from services.protocol.errors import InvalidParameter
-from services.protocol.relay import RelayAdd, RelayMessage, RelayRemove
+from services.protocol.errors import InvalidParameter, WharfError
+from services.protocol.relay import RelayAdd, RelayMessage, RelayReady, RelayRemove
 
 #: Bytes moved at once: a pipe's capacity.
 _CHUNK = 64 * 1024
@@ -156,7 +157,7 @@ class _Connection:
 
 class _TcpPort:
     def __init__(self, loop: _Loop, listener: socket.socket, add: RelayAdd) -> None:
-        self._loop, self._listener, self._add = loop, listener, add
+        self._loop, self._listener, self.added = loop, listener, add
         self._connections: set[_Connection] = set()
         listener.setblocking(False)
         loop.add(listener.fileno(), select.EPOLLIN, self._accept)
@@ -164,7 +165,10 @@ class _TcpPort:
     def _accept(self, _: int) -> None:
         with contextlib.suppress(OSError):  # the client has gone, or there are no descriptors left
             client, _address = self._listener.accept()
-            _Connection(self._loop, client, self._add, self._connections)
+            _Connection(self._loop, client, self.added, self._connections)
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
 
     def tick(self, now: float) -> None:
         """A connection has no idle limit."""
@@ -180,7 +184,7 @@ class _UdpPort:
     """Each client has a socket of its own towards the container, so that answers find back."""
 
     def __init__(self, loop: _Loop, front: socket.socket, add: RelayAdd) -> None:
-        self._loop, self._front, self._add = loop, front, add
+        self._loop, self._front, self.added = loop, front, add
         self._clients: dict[tuple[object, ...], tuple[socket.socket, float]] = {}
         front.setblocking(False)
         loop.add(front.fileno(), select.EPOLLIN, self._from_client)
@@ -194,7 +198,7 @@ class _UdpPort:
 
     def _open(self, client: tuple[object, ...]) -> socket.socket:
         back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        back.connect((self._add.address, self._add.port))
+        back.connect((self.added.address, self.added.port))
 
         def answer(_: int) -> None:
             with contextlib.suppress(OSError):
@@ -202,6 +206,9 @@ class _UdpPort:
 
         self._loop.add(back.fileno(), select.EPOLLIN, answer)
         return back
+
+    def fileno(self) -> int:
+        return self._front.fileno()
 
     def tick(self, now: float) -> None:
         for client, (back, then) in list(self._clients.items()):
@@ -217,26 +224,55 @@ class _UdpPort:
 
 
 class Proxy:
-    """Ports by key, served until the control socket is closed."""
+    """Ports by key, served while there are any or somebody is there to tell of them."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, listener: socket.socket | None = None) -> None:
         self._loop = _Loop()
-        self._control = control
+        self._control: socket.socket | None = control
         self._ports: dict[str, _TcpPort | _UdpPort] = {}
-        self._open = True
         self._loop.add(control.fileno(), select.EPOLLIN, self._told)
+        if listener is not None:
+            listener.setblocking(False)
+            self._loop.add(listener.fileno(), select.EPOLLIN, lambda _: self._meet(listener))
 
     def serve(self) -> None:
-        while self._open:
+        while self._control is not None or self._ports:
             self._loop.step(_UDP_IDLE / 3)
             now = time.monotonic()
             for port in self._ports.values():
                 port.tick(now)
 
+    def _meet(self, listener: socket.socket) -> None:
+        """The next engine: it is told of the ports there are, and tells of them from now on."""
+        try:
+            control, _ = listener.accept()
+        except OSError:
+            return
+        self._part()
+        self._control = control
+        try:
+            for port in self._ports.values():
+                fdpass.send(control, port.added, [port.fileno()])
+            fdpass.send(control, RelayReady())
+        except OSError:
+            self._part()
+            return
+        self._loop.add(control.fileno(), select.EPOLLIN, self._told)
+
+    def _part(self) -> None:
+        if self._control is not None:
+            self._loop.remove(self._control.fileno())
+            self._control.close()
+            self._control = None
+
     def _told(self, _: int) -> None:
-        data, fds = fdpass.receive_raw(self._control)
+        assert self._control is not None
+        try:
+            data, fds = fdpass.receive_raw(self._control)
+        except (OSError, WharfError):
+            data, fds = b"", []
         if not data:
-            self._open = False
+            self._part()
             return
         message = _decode(data)
         if (old := self._ports.pop(message.key, None)) is not None:
@@ -252,4 +288,5 @@ class Proxy:
 def main(call: Call) -> None:
     if "control" not in call.fds:
         raise InvalidParameter("docker-proxy is told of its ports over the descriptor 'control'")
-    Proxy(socket.socket(fileno=call.fds["control"])).serve()
+    listener = socket.socket(fileno=call.fds["listener"]) if "listener" in call.fds else None
+    Proxy(socket.socket(fileno=call.fds["control"]), listener).serve()

@@ -26,7 +26,10 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 def serve(connection: socket.socket, request: HelperRequest, fds: list[int]) -> int:
     """Run *request* for the peer of *connection* and answer it; returns the exit status."""
     connection.setblocking(True)
-    _die_with(connection)
+    if request.lasting:
+        os.setsid()
+    else:
+        _die_with(connection)
     ended = _run(request, fds, None)
     try:
         fdpass.send(connection, ended)

@@ -27,6 +27,10 @@ T = TypeVar("T")
 READY_TIMEOUT, _RETRY = 30.0, 0.05
 
 
+#: How many zygotes may go away over one request.
+_ATTEMPTS = 10
+
+
 class Helpers(Protocol):
     """Runs registered reexec helpers; ``argv[0]`` names one."""
 
@@ -59,11 +63,7 @@ class ZygoteHelpers:
     ) -> bytes:
         named = dict(fds or {})
         request = HelperRequest(list(argv), list(named), self._env, private_mounts)
-        try:
-            data = await self._ask(request, list(named.values()))
-        except ConnectionError:
-            # The zygote went away with the request unread (a helper that has begun ends with EOF).
-            data = await self._ask(request, list(named.values()))
+        data = await self._ask_again(request, list(named.values()))
         if not data:
             raise Unavailable(f"{argv[0]} was killed")
         ended = msgspec.msgpack.decode(data, type=HelperExit)
@@ -72,6 +72,14 @@ class ZygoteHelpers:
         if ended.status:
             raise Unavailable(f"{argv[0]} ended with status {ended.status}")
         return ended.result
+
+    async def _ask_again(self, request: HelperRequest, fds: list[int]) -> bytes:
+        """A zygote that went away with the request unread (a helper that has begun ends with EOF) has not
+        begun it: the next one is asked."""
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(ConnectionError):
+                return await self._ask(request, fds)
+        raise Unavailable("the process that starts helpers went away again and again")
 
     async def _ask(self, request: HelperRequest, fds: list[int]) -> bytes:
         with contextlib.closing(await self._connect()) as connection:

@@ -43,6 +43,11 @@ class ExecRoot:
         return self.root / "zygote.sock"
 
     @property
+    def relay(self) -> Path:
+        """SEQPACKET socket on which ``docker-proxy`` accepts the next engine."""
+        return self.root / "docker-proxy.sock"
+
+    @property
     def shims(self) -> Path:
         """Parent of the state directories of the shims, one per container."""
         return self.root / "shims"

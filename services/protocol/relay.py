@@ -1,4 +1,4 @@
-"""Messages to the ``docker-proxy`` helper, over the descriptor named ``control`` (SEQPACKET).
+"""Messages between the engine and the ``docker-proxy`` helper, over a SEQPACKET connection.
 
 ::
 
@@ -6,7 +6,15 @@
        | -- RelayAdd + fd ------------> |   serves the socket from now on; replaces the same key
        | -- RelayRemove --------------> |   stops; its connections end
 
-The helper ends when the other end of ``control`` is closed.
+The helper outlives the engine while it has ports to serve: containers do, too. The next engine
+connects to the helper's own socket (``listener``), takes over the ports, and tells on as above::
+
+    engine                            docker-proxy
+       | -- connects ---------------->  |   an engine before it is not heard any more
+       | <---------- RelayAdd + fd ---- |   for each port, its socket
+       | <---------------- RelayReady - |
+
+Without an engine and without ports the helper ends.
 """
 
 from __future__ import annotations
@@ -27,4 +35,9 @@ class RelayRemove(msgspec.Struct, tag="remove", frozen=True):
     key: str
 
 
+class RelayReady(msgspec.Struct, tag="ready", frozen=True):
+    """That were all."""
+
+
 RelayMessage = RelayAdd | RelayRemove
+RelayState = RelayAdd | RelayReady

@@ -37,6 +37,7 @@ from services.protocol.api.networks import (
     NetworkPruneReply,
 )
 from services.protocol.errors import NotFound, Unavailable, WharfError
+from services.protocol.paths import ExecRoot
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class NetworkController:
             listen=settings.firewall or bool(settings.zygote), ipv6=None if settings.zygote else False
         )
         if settings.zygote:
-            self._kernel.relay = Relay(Path(settings.zygote), self._ports)
+            self._kernel.relay = Relay(ExecRoot(Path(settings.zygote).parent), self._ports)
         self._sandboxes = Sandboxes(
             self._records, self._registry, self._kernel, self._ports, events, settings
         )
@@ -99,6 +100,7 @@ class NetworkController:
     async def restore(self, running: Mapping[str, int]) -> None:
         if self._kernel.relay is not None:
             self._kernel.relay.watch(asyncio.get_running_loop())
+            await self._kernel.run(self._kernel.relay.adopt)
         await restore(running, self._records, self._registry, self._kernel, self._ports, self._sandboxes)
 
         for record in list(self._sandboxes.by_container.values()):

@@ -115,6 +115,7 @@ class HostPorts:
         self._listen = listen
         self._ipv6 = Path("/proc/net/if_inet6").exists() if ipv6 is None else ipv6
         self._held: dict[tuple[str, int], _Held] = {}
+        self._adopted: dict[tuple[str, str, int], socket.socket] = {}
         self._ephemeral = _ephemeral_ports()
 
     def reserve(self, request: PortRequest) -> list[PublishedPort]:
@@ -136,6 +137,15 @@ class HostPorts:
                 continue
             return [PublishedPort(request.protocol, request.container_port, host, number) for host in hosts]
         raise failure or SystemError_("all ports are allocated")
+
+    def adopt(self, protocol: str, host_ip: str, number: int, sock: socket.socket) -> None:
+        """*sock* holds this port already: take it when the port is restored."""
+        self._adopted[protocol, host_ip, number] = sock
+
+    def drop_adopted(self) -> None:
+        """Those that were not restored."""
+        while self._adopted:
+            self._adopted.popitem()[1].close()
 
     def restore(self, port: PublishedPort) -> None:
         """Take a port again after a restart; raises ``SystemError_`` if another program has it."""
@@ -161,6 +171,7 @@ class HostPorts:
             for sock in held.sockets.values():
                 sock.close()
         self._held.clear()
+        self.drop_adopted()
 
     def _hosts(self, host_ip: str) -> list[str]:
         if host_ip:
@@ -176,7 +187,8 @@ class HostPorts:
         sockets: dict[str, socket.socket] = {}
         try:
             for host in hosts:
-                sockets[host] = _open(host, protocol, number, self._listen)
+                adopted = self._adopted.pop((protocol, host, number), None)
+                sockets[host] = adopted or _open(host, protocol, number, self._listen)
         except OSError as error:
             for sock in sockets.values():
                 sock.close()

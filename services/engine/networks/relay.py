@@ -1,41 +1,85 @@
 """The engine's side of ``docker-proxy``: one helper, told of the ports it serves.
 
-It is forked by the zygote when there is a first port for it. If it dies, another one takes over with
-the same sockets, which the engine keeps.
+It is forked by the zygote when there is a first port for it. It outlives the engine, as the
+containers do, and the next engine takes it over with its sockets. If it dies, another one takes over
+with the same sockets, which the engine keeps.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Iterable
-from pathlib import Path
+
+import msgspec
 
 from services.engine.networks.firewall import PortRule
 from services.engine.networks.ports import HostPorts
 from services.protocol import fdpass
 from services.protocol.errors import WharfError
 from services.protocol.helpers import HelperRequest
-from services.protocol.relay import RelayAdd, RelayRemove
+from services.protocol.paths import ExecRoot
+from services.protocol.relay import RelayAdd, RelayReady, RelayRemove, RelayState
 
 log = logging.getLogger(__name__)
+
+#: Seconds that a helper has to tell of its ports.
+_PATIENCE = 5.0
+_decode = msgspec.msgpack.Decoder(RelayState).decode
 
 
 class Relay:
     """Used in the network thread, and by the loop for the helper's death."""
 
-    def __init__(self, zygote: Path, ports: HostPorts) -> None:
-        self._zygote = zygote
+    def __init__(self, exec_root: ExecRoot, ports: HostPorts) -> None:
+        self._exec_root = exec_root
         self._host_ports = ports
         self._rules: set[PortRule] = set()
-        self._connection: socket.socket | None = None
+        #: What the helper served before this engine, by key.
+        self._adopted: dict[str, RelayAdd] = {}
         self._control: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop that notices the helper's death."""
         self._loop = loop
+
+    def adopt(self) -> None:
+        """Take over the helper of an engine before this one; then :meth:`change`, then :meth:`settle`."""
+        try:
+            control = fdpass.connect(self._exec_root.relay)
+        except WharfError:
+            return
+        try:
+            control.settimeout(_PATIENCE)
+            while True:
+                data, fds = fdpass.receive_raw(control)
+                message = _decode(data)
+                if isinstance(message, RelayReady):
+                    break
+                self._adopted[message.key] = message
+                self._host_ports.adopt(*_unkey(message.key), socket.socket(fileno=fds[0]))
+        except (OSError, WharfError, msgspec.MsgspecError) as error:
+            log.warning("docker-proxy of the engine before cannot be taken over: %s", error)
+            control.close()
+            self._adopted.clear()
+            return
+        control.settimeout(None)
+        self._use(control)
+
+    def settle(self) -> None:
+        """What was adopted and is nobody's any more is not served any more."""
+        for key in self._adopted:
+            self._tell(RelayRemove(key))
+        self._adopted.clear()
+        self._host_ports.drop_adopted()
+
+    def _tell(self, message: RelayRemove) -> None:
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                fdpass.send(self._control, message)
 
     def change(self, remove: Iterable[PortRule], add: Iterable[PortRule]) -> None:
         gone = set(remove) & self._rules
@@ -55,30 +99,42 @@ class Relay:
             self._restart()
 
     def close(self) -> None:
-        """The helper ends with its connections."""
-        self._rules.clear()
+        """The helper ends if it has no ports; those of containers that live on are served on."""
         self._drop()
 
     def _start(self) -> None:
-        connection = fdpass.connect(self._zygote)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            fdpass.send(connection, HelperRequest(["docker-proxy"], ["control"]), [theirs.fileno()])
-        self._connection, self._control = connection, ours
+        request = HelperRequest(["docker-proxy"], ["control", "listener"], lasting=True)
+        try:
+            with (
+                theirs,
+                fdpass.listen(self._exec_root.relay) as listener,
+                fdpass.connect(self._exec_root.zygote) as connection,
+            ):
+                fdpass.send(connection, request, [theirs.fileno(), listener.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+        self._use(ours)
         for rule in self._rules:
             self._add(ours, rule)
+
+    def _use(self, control: socket.socket) -> None:
+        self._control = control
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.add_reader, connection.fileno(), self._ended)
+            self._loop.call_soon_threadsafe(self._loop.add_reader, control.fileno(), self._ended)
 
     def _add(self, control: socket.socket, rule: PortRule) -> None:
         held = self._host_ports.held(rule.protocol, rule.host_ip, rule.host_port)
         if held is None:
             return  # another program took it while the engine was away; that is in the log
         message = RelayAdd(_key(rule), rule.protocol, rule.container_ip, rule.container_port)
+        if self._adopted.pop(message.key, None) == message:
+            return  # it is served, and its connections are to stay
         fdpass.send(control, message, [held.fileno()])
 
     def _ended(self) -> None:
-        """On the loop: the helper's connection says something, which is its end."""
+        """On the loop: the helper's side of the connection says something, which is its end."""
         if self._rules:
             log.warning("docker-proxy ended; another one is started")
             self._restart()
@@ -94,22 +150,24 @@ class Relay:
             self._drop()
 
     def _drop(self) -> None:
-        connection, control = self._connection, self._control
-        self._connection = self._control = None
-        if control is not None:
-            control.close()
-        if connection is None:
+        control, self._control = self._control, None
+        if control is None:
             return
         if self._loop is None or self._loop.is_closed():
-            connection.close()
+            control.close()
         else:
-            self._loop.call_soon_threadsafe(_forget, self._loop, connection)
+            self._loop.call_soon_threadsafe(_forget, self._loop, control)
 
 
-def _forget(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
-    loop.remove_reader(connection.fileno())
-    connection.close()
+def _forget(loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
+    loop.remove_reader(control.fileno())
+    control.close()
 
 
 def _key(rule: PortRule) -> str:
     return f"{rule.protocol} {rule.host_ip} {rule.host_port}"
+
+
+def _unkey(key: str) -> tuple[str, str, int]:
+    protocol, host_ip, number = key.split(" ")
+    return protocol, host_ip, int(number)

@@ -43,6 +43,8 @@ async def restore(
         turned = [rule for rule in rules if ":" not in rule.host_ip]
         await kernel.run(kernel.firewall.reset, [bridge_rules(one) for one in bridges], turned)
     await kernel.run(kernel.change_ports, [], rules)
+    if kernel.relay is not None:
+        await kernel.run(kernel.relay.settle)
     for network in bridges:
         try:
             await kernel.run(registry.driver(network).create, network)

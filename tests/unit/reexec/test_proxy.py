@@ -21,6 +21,7 @@ def control() -> Iterator[socket.socket]:
     thread = threading.Thread(target=lambda: Proxy(theirs).serve())
     thread.start()
     yield ours
+    fdpass.send(ours, RelayRemove("one"))  # without ports and without control it ends
     ours.close()
     thread.join(5)
     assert not thread.is_alive()
