@@ -21,7 +21,7 @@ from services.engine.builder.pruning import Pruning
 from services.engine.builder.records import Records
 from services.engine.builder.squash import squash
 from services.engine.builder.stages import Stages
-from services.engine.builder.steps import Tools
+from services.engine.builder.tools import Tools
 from services.engine.containers.remove import remove
 from services.engine.containers.services import Services
 from services.engine.dockerfile.instructions import Program, program

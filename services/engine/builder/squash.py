@@ -10,7 +10,7 @@ import os
 from reexec.archive.rootfs import RootSpec
 from reexec.helpers.changes import Changes
 from services.engine.builder import context
-from services.engine.builder.steps import Tools
+from services.engine.builder.tools import Tools
 from services.engine.images.model import Record
 
 

@@ -22,7 +22,7 @@ from services.engine.builder.ahead import Ahead
 from services.engine.builder.arguments import Arguments
 from services.engine.builder.output import BuildFailed, Output, Speech, StageOutput
 from services.engine.builder.stage import StageState
-from services.engine.builder.steps import Tools
+from services.engine.builder.tools import Tools
 from services.engine.dockerfile.instructions import Instruction, Program, Stage, single
 from services.engine.dockerfile.words import expand
 from services.engine.images.model import Record
