@@ -116,6 +116,35 @@ def test_parents(context: Context) -> None:
     assert owned == ["a 755 3:4", "a/g.md 755 3:4"]
 
 
+def test_options_with_a_stage(context: Context) -> None:
+    text = (
+        "RUN mkdir -p /s/d && echo f >/s/d/f && echo g >/s/g && ln -s /s /l && chmod 711 /s/d\n"
+        "FROM busybox\nCOPY --from=0 --chmod=700 --exclude=g /l /t/\n"
+        "COPY --from=0 --parents --chown=1:2 /s/d/f /s/./g /t/p/\n"
+        "COPY --from=0 <<EOF /s/d/f /t/q/\nEOF\n"
+    )
+    assert shown(context, text) == [
+        "d 700 0:0", "d/f 700 0:0", "p 755 1:2", "p/g 644 1:2", "p/s 755 1:2", "p/s/d 711 1:2",
+        "p/s/d/f 644 1:2", "q 755 0:0", "q/EOF 644 0:0", "q/f 644 0:0",
+    ]  # fmt: skip
+
+
+def test_links_of_the_context_lead_nowhere(context: Context) -> None:
+    (context.directory / "out").symlink_to("/etc")
+    (context.directory / "in").symlink_to("src/a")
+    for step in (
+        "--parents out/hostname",
+        "--parents out/./hostname",
+        "--exclude=x out/hostname",
+        "out/host*",
+    ):
+        done = context.build(f"COPY {step} /t/\n", check=False)
+        assert "not found in build context" in done or "no source files were specified" in done, step
+    assert [line.split()[0] for line in shown(context, "COPY --parents in/b/f.txt /t/\n")] == [
+        "in", "in/b", "in/b/f.txt",
+    ]  # fmt: skip
+
+
 def test_link(context: Context) -> None:
     text = (
         "RUN mkdir -p /real/dir && ln -s /real /t && ln -s /etc/passwd /real/dir/file\n"
