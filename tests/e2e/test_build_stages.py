@@ -146,3 +146,26 @@ def test_much_output_of_a_stage_that_waits_its_turn(engine: Engine) -> None:
     lines, error = build(engine, dockerfile)
     assert not error
     assert own(lines) == [str(number) for number in range(1, 20001)]
+
+
+def test_crash_of_the_engine_keeps_the_finished_steps_of_all_stages(engine: Engine) -> None:
+    name = f"{time.time_ns()}"
+    first = f"FROM busybox AS a\nRUN echo {name} a >/a\nRUN : {name} a; sleep {{0}}\n"
+    second = f"FROM busybox\nRUN echo {name} b >/b\nRUN : {name} b; sleep {{0}}\n"
+    process = subprocess.Popen(
+        ["docker", "build", "-"],
+        env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write((first + second).format(60).encode())
+    process.stdin.close()
+    wait_until(lambda: engine.docker("ps", "--no-trunc").stdout.count("sleep 60") == 2, "both stages sleep")
+    engine.kill("engine")
+    process.kill()
+    process.wait()
+    engine.wait_ready()
+    wait_until(lambda: not leftovers(engine), "nothing is left", 20)
+    lines, error = build(engine, (first + second).format(0), "")
+    assert not error
+    assert lines.count(" ---> Using cache") == 2
