@@ -18,13 +18,18 @@ CREATE = (
 )
 EXEC = "OCI runtime exec failed: exec failed: unable to start container process: "
 
+HINT = (
+    ": Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type"
+)
+
 PROGRAMS = [
     ("nosuch", 127, 'exec: "nosuch": executable file not found in $PATH'),
     ("/nosuch", 127, 'exec: "/nosuch": stat /nosuch: no such file or directory'),
-    ("/etc", 126, 'exec: "/etc": is a directory'),
+    ("/etc", 126, 'exec: "/etc": is a directory: permission denied'),
     ("/bin/noexec", 126, 'exec: "/bin/noexec": permission denied'),
     ("noexec", 127, 'exec: "noexec": executable file not found in $PATH'),
-    ("/etc/passwd/x", 127, 'exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory'),
+    ("/etc/passwd/x", 127, f'exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory{HINT}'),
 ]
 
 
@@ -81,10 +86,8 @@ def test_user_without_access_to_the_program(box: Box) -> None:
     (box.bundle / "upper/secret").mkdir(mode=0o700)
     (box.bundle / "upper/secret/tool").write_text("")
     (box.bundle / "upper/secret/tool").chmod(0o755)
-    box.create("/secret/tool", user="1000")
-    assert box.container is not None
     with pytest.raises(WharfError) as caught:
-        box.container.start(None)
+        box.create("/secret/tool", user="1000")
     assert caught.value.exit_code == 126
     assert "permission denied" in str(caught.value)
 
