@@ -223,10 +223,21 @@ class _UdpPort:
         self._front.close()
 
 
+def _place(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Proxy:
     """Ports by key, served while there are any or somebody is there to tell of them."""
 
-    def __init__(self, control: socket.socket, listener: socket.socket | None = None) -> None:
+    def __init__(self, control: socket.socket, listener: socket.socket | None = None, path: str = "") -> None:
+        """*path*: where *listener* is bound."""
+        self._path = path
+        self._place = _place(path)
         self._loop = _Loop()
         self._control: socket.socket | None = control
         self._ports: dict[str, _TcpPort | _UdpPort] = {}
@@ -241,6 +252,8 @@ class Proxy:
             now = time.monotonic()
             for port in self._ports.values():
                 port.tick(now)
+            if self._control is None and _place(self._path) != self._place:
+                return  # another one has been started in its place, or the daemon's directory is gone
 
     def _meet(self, listener: socket.socket) -> None:
         """The next engine: it is told of the ports there are, and tells of them from now on."""
@@ -289,4 +302,4 @@ def main(call: Call) -> None:
     if "control" not in call.fds:
         raise InvalidParameter("docker-proxy is told of its ports over the descriptor 'control'")
     listener = socket.socket(fileno=call.fds["listener"]) if "listener" in call.fds else None
-    Proxy(socket.socket(fileno=call.fds["control"]), listener).serve()
+    Proxy(socket.socket(fileno=call.fds["control"]), listener, "".join(call.argv[1:])).serve()

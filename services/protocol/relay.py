@@ -14,7 +14,8 @@ connects to the helper's own socket (``listener``), takes over the ports, and te
        | <---------- RelayAdd + fd ---- |   for each port, its socket
        | <---------------- RelayReady - |
 
-Without an engine and without ports the helper ends.
+Without an engine and without ports the helper ends; and without an engine when the socket at the path it
+was given as its argument is not its own any more.
 """
 
 from __future__ import annotations

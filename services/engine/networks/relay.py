@@ -26,7 +26,7 @@ from services.protocol.relay import RelayAdd, RelayReady, RelayRemove, RelayStat
 log = logging.getLogger(__name__)
 
 #: Seconds that a helper has to tell of its ports.
-_PATIENCE = 5.0
+_PATIENCE = 20.0
 _decode = msgspec.msgpack.Decoder(RelayState).decode
 
 
@@ -104,7 +104,9 @@ class Relay:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        request = HelperRequest(["docker-proxy"], ["control", "listener"], lasting=True)
+        request = HelperRequest(
+            ["docker-proxy", str(self._exec_root.relay)], ["control", "listener"], lasting=True
+        )
         try:
             with (
                 theirs,

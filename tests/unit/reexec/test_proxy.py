@@ -6,12 +6,14 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from reexec.helpers.proxy import Proxy
 from services.protocol import fdpass
-from services.protocol.relay import RelayAdd, RelayRemove
+from services.protocol.relay import RelayAdd, RelayReady, RelayRemove, RelayState
 from tests.harness.shims import wait_for
 
 
@@ -110,3 +112,32 @@ def _accepts(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_without_an_engine_it_serves_until_its_place_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whoever comes to that place while it serves is given its ports."""
+    monkeypatch.setattr("reexec.helpers.proxy._UDP_IDLE", 0.3)
+    path = tmp_path / "proxy.sock"
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = fdpass.listen(path)
+    thread = threading.Thread(target=lambda: Proxy(theirs, listener, str(path)).serve())
+    thread.start()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        relay(ours, front(), "tcp", server.getsockname()[1])
+        ours.close()
+        with fdpass.connect(path) as next_one:
+            data, fds = fdpass.receive_raw(next_one)
+            assert msgspec.msgpack.decode(data, type=RelayState) == RelayAdd(
+                "one", "tcp", "127.0.0.1", server.getsockname()[1]
+            )
+            assert len(fds) == 1
+            socket.socket(fileno=fds[0]).close()
+            assert msgspec.msgpack.decode(fdpass.receive_raw(next_one)[0], type=RelayState) == RelayReady()
+        thread.join(0.5)
+        assert thread.is_alive()
+        fdpass.listen(path).close()
+        thread.join(5)
+        assert not thread.is_alive()
+    listener.close()
