@@ -237,6 +237,10 @@ def test_git(context: Context, site: Site) -> None:
         "README_md 644 0:0", "o 755 1:2", "o/README_md 644 1:2", "o/only 644 1:2", "o/sub 755 1:2",
         "o/sub/file 644 1:2", "s 755 0:0", "s/file 644 0:0", "sub 755 0:0", "sub/file 644 0:0",
     ]  # fmt: skip
-    assert "\n.git\n" in context.build(f"ADD --keep-git-dir=true {url} /t\nRUN ls -A /t\n")
+    kept = f"ADD --keep-git-dir=true {url} /t\nRUN ls -A /t\n"
+    assert "\n.git\n" in context.build(kept)
+    assert context.build(kept).count("Using cache") == 2
+    second = commit(repository, "second", README_md="changed")
+    assert "Using cache" not in context.build(kept)
     wrong = context.build(f"ADD --checksum={'0' * 40} {url} /t", check=False)
-    assert f"expected checksum to match {'0' * 40}, got {first}" in wrong
+    assert f"expected checksum to match {'0' * 40}, got {second}" in wrong

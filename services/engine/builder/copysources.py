@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import posixpath
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from reexec.archive.rootfs import RootSpec
 from reexec.helpers.buildfind import BuildFind, Found
@@ -89,6 +92,11 @@ class Fetch:
         root = RootSpec(directory=str(checkout.path))
         arguments = BuildFind(source=root, sources=["."], excludes=list(self.options.excludes))
         found = await ask(self.helpers, document("docker-buildfind", arguments), list[Found])
+        if self.options.keep_git_dir:
+            # No two clones have the same files below ``.git``; the commit says what they are.
+            named = f"{checkout.commit} {git.parse(url).subdirectory} {self.options.excludes}"
+            digest = hashlib.sha256(named.encode()).hexdigest()
+            found = [msgspec.structs.replace(one, checksum=digest) for one in found]
         return [Located(root, one) for one in found]
 
     async def _place(self) -> Path:
