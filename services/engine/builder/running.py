@@ -122,11 +122,39 @@ async def abandon(services: Services, entry: Entry) -> None:
         await shielded(remove(services, entry, force=True, volumes=True))
 
 
+class Removals:
+    """Of the containers of a stage's finished steps, while the stage goes on."""
+
+    def __init__(self, services: Services, output: Speech) -> None:
+        self._services = services
+        self._output = output
+        self._tasks: list[tuple[Entry, asyncio.Task[None]]] = []
+
+    async def begin(self, entry: Entry) -> None:
+        """Says that it is done; :meth:`finish` takes that back where it was not."""
+        removal = remove(self._services, entry, force=True, volumes=True)
+        task = self._services.background.spawn(removal, name=f"remove {entry.id}", awaited=True)
+        self._tasks.append((entry, task))
+        await self._output.say(f" ---> Removed intermediate container {short(entry.id)}\n")
+
+    async def finish(self) -> None:
+        """Wait for all, also when the build is cancelled."""
+        tasks, self._tasks = self._tasks, []
+        ended = await shielded(asyncio.gather(*(task for _, task in tasks), return_exceptions=True))
+        for (entry, _), error in zip(tasks, ended, strict=True):
+            if isinstance(error, WharfError):
+                await self._output.say(_not_removed(entry, error))
+
+
+def _not_removed(entry: Entry, error: WharfError) -> str:
+    return f"Error removing intermediate container {short(entry.id)}: {error}\n"
+
+
 async def drop(services: Services, entry: Entry, output: Speech) -> None:
     """Remove a step's container, and say so."""
     try:
         await remove(services, entry, force=True, volumes=True)
     except WharfError as error:
-        await output.say(f"Error removing intermediate container {short(entry.id)}: {error}\n")
+        await output.say(_not_removed(entry, error))
         return
     await output.say(f" ---> Removed intermediate container {short(entry.id)}\n")

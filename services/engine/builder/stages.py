@@ -21,6 +21,7 @@ from services.engine.builder import graph, steps
 from services.engine.builder.ahead import Ahead
 from services.engine.builder.arguments import Arguments
 from services.engine.builder.output import BuildFailed, Output, Speech, StageOutput
+from services.engine.builder.running import Removals
 from services.engine.builder.stage import StageState
 from services.engine.builder.tools import Tools
 from services.engine.dockerfile.instructions import Instruction, Program, Stage, single
@@ -162,6 +163,13 @@ class Stages:
         return work.task.result()
 
     async def _stage(self, tools: Tools, stage: Stage) -> StageState:
+        tools.removals = Removals(tools.services, tools.output)
+        try:
+            return await self._build(tools, stage)
+        finally:
+            await tools.removals.finish()
+
+    async def _build(self, tools: Tools, stage: Stage) -> StageState:
         if stage.name and any(stage.name == earlier.name for earlier in self._stages[: stage.index]):
             raise BuildFailed("a stage name already used")
         number = self._first[stage.index]

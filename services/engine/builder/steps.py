@@ -221,8 +221,6 @@ async def _run_container(
         make = tools.layers.take if tools.args.remove else tools.layers.commit
         layer = await make(entry.id, tools.newest)
         await _commit_layer(tools, state, key, created_by, layer)
-        if tools.args.remove:
-            await running.drop(tools.services, entry, tools.output)
     except asyncio.CancelledError:
         await running.abandon(tools.services, entry)
         raise
@@ -230,6 +228,8 @@ async def _run_container(
         if tools.args.force_remove:
             await running.drop(tools.services, entry, tools.output)
         raise
+    if tools.args.remove and tools.removals is not None:
+        await tools.removals.begin(entry)
 
 
 def origins(tools: Tools) -> copying.Origins:

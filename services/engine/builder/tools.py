@@ -15,6 +15,7 @@ from services.engine.builder.cachefrom import CacheSources
 from services.engine.builder.cachemounts import CacheMounts
 from services.engine.builder.graph import ContextUses
 from services.engine.builder.output import Speech
+from services.engine.builder.running import Removals
 from services.engine.builder.stage import StageState
 from services.engine.containers.services import Services
 from services.engine.helpers import Helpers
@@ -61,4 +62,5 @@ class Tools:
     uses: ContextUses
     stages: Stages | None = None
     ahead: Ahead | None = None
+    removals: Removals | None = None
     stage_index: int = 0
