@@ -117,6 +117,8 @@ class NetlinkSocket:
 
         The kernel goes on behind a refused message.
         """
+        if not messages:
+            return []  # the kernel takes no empty datagram (ENODATA)
         first = self._sequence + 1
         self._send([Message(m.kind, m.flags | NLM_F_ACK, m.payload) for m in messages])
         results: dict[int, int] = {}

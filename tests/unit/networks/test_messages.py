@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 
 from services.engine.networks import nftables as nft
 from services.engine.networks.firewall import BridgeRules, PortRule, _port_element, _subnet_elements
-from services.engine.networks.netlink import attribute, nested, parse, text, u32
+from services.engine.networks.netlink import NetlinkSocket, attribute, nested, parse, text, u32
 
 
 def test_attribute_is_padded_but_its_length_is_not() -> None:
@@ -44,3 +45,11 @@ def test_subnet_is_an_interval_with_an_open_end() -> None:
     assert parse(parse(start)[1])[1] == bytes([10, 77, 0, 0])
     assert parse(parse(end)[1])[1] == bytes([10, 77, 1, 0])
     assert parse(end)[3] == struct.pack(">I", 1)
+
+
+def test_nothing_to_send_is_not_sent() -> None:
+    kernel = NetlinkSocket(socket.NETLINK_ROUTE)
+    try:
+        assert kernel.transact([]) == []
+    finally:
+        kernel.close()
