@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import time
@@ -25,7 +26,8 @@ from services.engine.helpers import Helpers, ask
 from services.engine.scopes import shielded
 from services.protocol.errors import Conflict, NotFound
 
-SHARINGS = ("shared", "private", "locked")
+log = logging.getLogger(__name__)
+
 _NEW, _GONE = ".new-", ".gone-"
 _DATA, _ABOUT = "data", "about.json"
 
@@ -171,7 +173,10 @@ class CacheMounts:
     async def _give_back(self, name: str) -> None:
         mount = self._mounts[name]
         mount.used, mount.uses = time.time_ns(), mount.uses + 1
-        await asyncio.to_thread(_write, self._root / name, mount)
+        try:
+            await asyncio.to_thread(_write, self._root / name, mount)
+        except OSError:
+            log.exception("the use of cache mount %s was not written down", name)
         async with self._changed:
             self._users[name] -= 1
             if not self._users[name]:

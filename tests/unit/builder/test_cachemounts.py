@@ -139,3 +139,14 @@ def test_removal_size_and_what_a_restart_finds(caches: CacheMounts, tmp_path: Pa
             await again.size(name)
 
     asyncio.run(work())
+
+
+def test_a_use_that_cannot_be_written_down_blocks_nobody(caches: CacheMounts, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with caches.hold("a", "a", "locked", nothing):
+            for path in (tmp_path / "caches").iterdir():
+                shutil.rmtree(path)
+        async with asyncio.timeout(5), caches.hold("a", "a", "locked", nothing):
+            pass
+
+    asyncio.run(work())
