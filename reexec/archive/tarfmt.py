@@ -13,7 +13,7 @@ from services.protocol.errors import SystemError_
 #: Prefix of extended attributes in PAX headers (star, GNU tar, Docker).
 XATTR_PREFIX = "SCHILY.xattr."
 
-#: Bytes the library reads ahead; every read copies what is left of them.
+#: Bytes that are read ahead.
 _READ_AHEAD = 64 << 10
 #: Reads behind the end of the stream that end a skip; the library looks there a few times anyway.
 _MAX_BEHIND = 64
@@ -109,18 +109,61 @@ class Data:
             raise _failure(error) from error
 
 
-class _Counted:
-    """Counts what is read from *source*, and does not let the library read on and on behind its end.
+class _Forward:
+    """*source* as the library wants a file, read ahead and never backwards.
 
-    A header may announce exabytes: the library skips them block by block, whether there are any or not.
+    It does not let the library read on and on behind the end: a header may announce exabytes, which are
+    skipped block by block, whether there are any or not.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._buffer = b""
+        #: Where in the buffer, and where in the stream the buffer begins.
+        self._at = 0
+        self._base = 0
+        #: Bytes that have come from the source.
         self.size = 0
         self._behind = 0
 
-    def read(self, size: int = -1, /) -> bytes:
+    def tell(self) -> int:
+        return self._base + self._at
+
+    def seek(self, position: int) -> None:
+        """Forward only; to the end at the most."""
+        left = position - self._base - self._at
+        if left < 0:
+            raise tarfile.StreamError("seeking backwards is not allowed")
+        while left > len(self._buffer) - self._at:
+            left -= len(self._buffer) - self._at
+            self._base += len(self._buffer)
+            self._buffer, self._at = self._next(_READ_AHEAD), 0
+            if not self._buffer:
+                return
+        self._at += left
+
+    def read(self, size: int) -> bytes:
+        """Exactly *size* bytes, fewer only at the end."""
+        end = self._at + size
+        if end <= len(self._buffer):
+            data = self._buffer[self._at : end]
+            self._at = end
+            return data
+        data = self._buffer[self._at :]
+        self._base += len(self._buffer)
+        self._buffer, self._at = b"", 0
+        while (missing := size - len(data)) >= _READ_AHEAD:
+            if not (more := self._next(missing)):
+                return data
+            self._base += len(more)
+            data = data + more if data else more
+        if missing:
+            self._buffer = self._next(_READ_AHEAD)
+            self._at = min(missing, len(self._buffer))
+            data += self._buffer[: self._at]
+        return data
+
+    def _next(self, size: int) -> bytes:
         data = self._source.read(size)
         self.size += len(data)
         if not data:
@@ -136,12 +179,11 @@ def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, Data | None]]:
     The data must be read before the next header is asked for. Understands PAX, GNU long names and
     sparse files. Raises :class:`SystemError_` for what is not a tar archive or is cut off.
     """
-    counted = _Counted(source)
+    forward = _Forward(source)
     try:
         tar = tarfile.open(  # noqa: SIM115  (a generator: the caller's loop is the scope)
-            fileobj=cast(IO[bytes], counted),
-            mode="r|",
-            bufsize=_READ_AHEAD,
+            fileobj=cast(IO[bytes], forward),
+            mode="r:",
             tarinfo=_StrictInfo,
             errorlevel=2,
         )
@@ -151,7 +193,7 @@ def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, Data | None]]:
         raise _failure(error) from error
     try:
         end = 0
-        while (info := _next(tar, counted, end)) is not None:
+        while (info := _next(tar, forward, end)) is not None:
             end = info.offset_data + info.size
             # TarFile keeps every header for random access; this is one pass.
             tar.members.clear()  # type: ignore[attr-defined]
@@ -164,13 +206,13 @@ def members(source: Source) -> Iterator[tuple[tarfile.TarInfo, Data | None]]:
         raise SystemError_("archive/tar: invalid tar header") from error
 
 
-def _next(tar: tarfile.TarFile, counted: _Counted, end: int) -> tarfile.TarInfo | None:
+def _next(tar: tarfile.TarFile, forward: _Forward, end: int) -> tarfile.TarInfo | None:
     """The next header. *end* is where the last file's data ended: the docker command's archives may
     stop right there, with neither padding nor end marker, and Go's reader takes them."""
     try:
         return tar.next()
     except tarfile.ReadError as error:
-        if str(error) == "unexpected end of data" and end and counted.size >= end:
+        if str(error) == "unexpected end of data" and end and forward.size >= end:
             return None
         raise
 
