@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from services.protocol.api.containers import CreateRequest
 from services.protocol.api.networks import EndpointSettings, NetworkCreateRequest
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, SystemError_
 
 _MAC = re.compile(
     r"[0-9a-fA-F]{2}(?:(:|-)[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}(?:(?:\1[0-9a-fA-F]{2}){2})?"
@@ -96,12 +96,19 @@ def server_address(text: str) -> None:
     if text and (problem := _url_problem(url)):
         quoted = json.dumps(url, ensure_ascii=False)
         raise InvalidParameter(f"unable to parse server address: parse {quoted}: {problem}")
+    host = _authority(url).partition(":")[0].removesuffix(".")
+    if text and not all(0 < len(label.encode()) < 64 for label in host.split(".")) and host[:1] != "[":
+        raise SystemError_(f'Get "https://{host}/v2/": dial tcp: lookup {host}: no such host')
+
+
+def _authority(url: str) -> str:
+    return re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
 
 
 def _url_problem(url: str) -> str:
     if any(character < " " or character == "\x7f" for character in url):
         return "net/url: invalid control character in URL"
-    host = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    host = _authority(url)
     if (bad := _HOST_ESCAPE.search(host)) is not None:
         return f'invalid URL escape "{bad[0]}"'
     if (bad := _NOT_IN_HOST.search(host)) is not None:

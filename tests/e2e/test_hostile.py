@@ -42,7 +42,7 @@ _OWN_500 = re.compile(
     r"|Cannot mkdir: |error while creating mount source path "
     r"|create .*: error while creating volume root path "
     r"|create [\w.-]{8000}|invalid --security-opt "
-    r"|ulimit option "
+    r"|ulimit option |Get .* no such host"
     r"|unable to find (user|group) "
     r"|--storage-opt is supported only for overlay over xfs",
     re.DOTALL,
@@ -276,6 +276,10 @@ def test_addresses_of_registries(hostile: Hostile) -> None:
     ):
         body = {"username": "a", "password": "b", "serveraddress": address}
         assert hostile.post("/auth", body)[0] == 400, address
+    for address in ("..", "../..", "a..b", "x" * 64):
+        body = {"username": "a", "password": "b", "serveraddress": address}
+        status, answer = hostile.post("/auth", body)
+        assert (status, answer["message"][-12:]) == (500, "no such host"), address
 
 
 def test_what_go_replaces_in_a_string_is_replaced(hostile: Hostile) -> None:
