@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from typing import Any
 
@@ -89,6 +90,9 @@ def test_dead_ends_are_shown_and_pruned(engine: Engine) -> None:
     assert prune(engine, parent=first["ID"]) == {"CachesDeleted": [tip["ID"]], "SpaceReclaimed": 5000}
     assert prune(engine)["CachesDeleted"] == [first["ID"]]
     assert rows(engine) == 0
+    shown = "--filter=type=builder", "--since=1m", f"--until={int(time.time()) + 1}"
+    events = engine.docker("events", *shown, "--format={{.Action}} {{.Actor.Attributes.reclaimed}}").stdout
+    assert "prune 5000" in events.splitlines()
 
 
 def test_the_least_recently_used_goes_first(engine: Engine) -> None:

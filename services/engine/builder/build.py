@@ -76,7 +76,9 @@ class Builder:
             await asyncio.to_thread(context.sweep, self._tmp, build_id)
 
     async def prune(self, args: PruneArgs) -> PruneReply:
-        return await self._pruning.prune(args)
+        reply = await self._pruning.prune(args)
+        self._services.events.publish("builder", "prune", "", {"reclaimed": str(reply.space_reclaimed)})
+        return reply
 
     async def build(self, args: BuildArgs, fd: int) -> AsyncIterator[bytes]:
         """Output lines. What is wrong before the first step is raised; later errors are the last line.
