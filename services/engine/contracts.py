@@ -65,8 +65,13 @@ class ImageService(Protocol):
     def apply_changes(self, config: Config, changes: Sequence[str]) -> None:
         """Dockerfile instructions on *config*, in place. Raises ``InvalidParameter``."""
 
-    async def commit(self, container_id: str, image_id: str, config: Config, args: CommitArgs) -> Committed:
-        """The image of *image_id* and what the container changed. Raises ``InvalidParameter``."""
+    async def commit(
+        self, container_id: str, image_id: str, config: Config, args: CommitArgs, created_by: str = ""
+    ) -> Committed:
+        """The image of *image_id* and what the container changed, *created_by* its command.
+
+        Raises ``InvalidParameter``.
+        """
 
     def ancestors(self, reference: str) -> set[str]:
         """Ids of the image and of all images built from it (``ancestor`` filter); empty if unknown."""

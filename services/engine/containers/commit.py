@@ -38,7 +38,9 @@ async def commit(services: Services, args: verbs.CommitArgs) -> str:
         if args.pause and entry.state.status is Status.RUNNING:
             await stop.pause(services, entry)
             stack.push_async_callback(lambda: shielded(stop.unpause(services, entry)))
-        made = await services.images.commit(entry.id, entry.definition.image_id, config, args)
+        # The step's history is what was run here, not what the image is told to run.
+        command = " ".join(entry.definition.config.cmd or [])
+        made = await services.images.commit(entry.id, entry.definition.image_id, config, args, command)
         attributes = {"comment": args.comment, "imageID": made.id, "imageRef": made.name}
         announce(services, entry, "commit", **attributes)
     return made.id

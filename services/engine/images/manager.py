@@ -118,7 +118,9 @@ class ImageManager:
     def apply_changes(self, config: Config, changes: Sequence[str]) -> None:
         apply_changes(config, changes)
 
-    async def commit(self, container_id: str, image_id: str, config: Config, args: CommitArgs) -> Committed:
+    async def commit(
+        self, container_id: str, image_id: str, config: Config, args: CommitArgs, created_by: str = ""
+    ) -> Committed:
         reference = parse_repository(args.repo, args.tag) if args.repo else None
         layer = await self._layers.commit(container_id)
         try:
@@ -129,7 +131,7 @@ class ImageManager:
                 config,
                 author=args.author,
                 comment=args.comment,
-                created_by=" ".join(config.cmd or []),
+                created_by=created_by,
             )
             if reference is not None:
                 await self.store.tag(reference, record.id)

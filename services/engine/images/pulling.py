@@ -57,16 +57,27 @@ class Puller:
     ) -> None:
         try:
             target = await self.context.registry.target(reference, credentials)
-            if reference.tag or reference.digest:
-                await _Pull(self, progress, reference, platform).run(target)
-                return
-            tags, target = await self._tags(target, reference)
-            for tag in tags:
+            asked = reference.without_tag() if reference.digest else reference
+            names = [asked]
+            if not reference.tag and not reference.digest:
+                tags, target = await self._tags(target, reference)
                 # Checked: a registry may call its tags anything, and they become paths and names.
-                await _Pull(self, progress, parse_repository(reference.name, tag), platform).run(target)
+                names = [parse_repository(reference.name, tag) for tag in tags]
+            fresh = [await _Pull(self, progress, name, platform).run(target) for name in names]
+            self._done(progress, asked, platform, any(fresh))
         finally:
             self._running.pop(key, None)
             progress.end()
+
+    def _done(self, progress: Progress, asked: Reference, platform: Platform | None, fresh: bool) -> None:
+        """All that was asked for is there, under one name or many: one status, and one event."""
+        what = "Downloaded newer image" if fresh else "Image is up to date"
+        progress.say(f"Status: {what} for {asked.familiar}")
+        record = self.context.store.by_id(self.context.store.named(asked) or "")
+        if record is not None and platform is not None:
+            _warn(progress, asked, platform, record.config)
+        attributes = {**(record.labels if record else {}), "name": asked.familiar_name}
+        self.context.events.publish("image", "pull", asked.familiar, attributes)
 
     async def _tags(self, target: Target, reference: Reference) -> tuple[list[str], Target]:
         try:
@@ -87,10 +98,11 @@ class _Pull:
         self._layers = puller.context.layers
         self._registry = puller.context.registry
         self._progress = progress
-        self._reference = reference.without_tag() if reference.digest else reference
+        self._reference = reference
         self._platform = platform
 
-    async def run(self, target: Target) -> None:
+    async def run(self, target: Target) -> bool:
+        """Whether the image is new under this name."""
         name = self._reference
         try:
             top, target = await self._registry.manifest(target, name.digest or name.tag)
@@ -107,11 +119,7 @@ class _Pull:
         record = await self._image(target, manifest)
         fresh = await self._name(record, top.digest)
         self._progress.say(f"Digest: {top.digest}")
-        what = "Downloaded newer image" if fresh else "Image is up to date"
-        self._progress.say(f"Status: {what} for {name.familiar}")
-        self._warn(record)
-        attributes = {**record.labels, "name": name.familiar_name}
-        self._context.events.publish("image", "pull", name.familiar, attributes)
+        return fresh
 
     async def _name(self, record: Record, digest: str) -> bool:
         """Give the image its names; returns whether the one that was asked for is new to it."""
@@ -124,18 +132,6 @@ class _Pull:
         if not known:
             await self._store.tag(name, record.id)
         return not known
-
-    def _warn(self, record: Record) -> None:
-        config, wanted = record.config, self._platform
-        if wanted is None or platforms.is_for(wanted, config.os, config.architecture, config.variant):
-            return
-        actual = "/".join(
-            part for part in (config.os or "linux", config.architecture, config.variant) if part
-        )
-        self._progress.say(
-            f"WARNING: image with reference {self._reference.familiar} was found but its platform ({actual}) "
-            f"does not match the specified platform ({wanted})"
-        )
 
     async def _image(self, target: Target, manifest: Manifest) -> Record:
         document = manifests.image(manifest, self._reference.familiar)
@@ -230,6 +226,17 @@ async def _all(tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
             if task in done:
                 task.result()
+
+
+def _warn(progress: Progress, name: Reference, wanted: Platform, config: ImageConfig) -> None:
+    """A single image is taken whatever it is for; an index would have been asked for the platform."""
+    if platforms.is_for(wanted, config.os, config.architecture, config.variant):
+        return
+    actual = "/".join(part for part in (config.os or "linux", config.architecture, config.variant) if part)
+    progress.say(
+        f"WARNING: image with reference {name.familiar} was found but its platform ({actual}) "
+        f"does not match the specified platform ({wanted})"
+    )
 
 
 __all__ = ["Puller"]

@@ -54,8 +54,16 @@ class Pusher:
             target = await self.context.registry.target(reference, credentials, push=True)
             for name, image_id in images:
                 await _Push(self, progress, name, target).run(image_id)
+            self._announce(reference)
         finally:
             progress.end()
+
+    def _announce(self, reference: Reference) -> None:
+        """One event for what was asked for, however many tags that was."""
+        store = self.context.store
+        record = store.by_id(store.named(reference) or "")
+        attributes = {**(record.labels if record else {}), "name": reference.familiar_name}
+        self.context.events.publish("image", "push", reference.familiar, attributes)
 
     def _images(self, reference: Reference) -> list[tuple[Reference, str]]:
         """What to push. Raises ``NotFound``."""
@@ -115,8 +123,6 @@ class _Push:
             await context.layers.release(record.chain_id)
         self._progress.say(f"{name.tag}: digest: {digest} size: {len(data)}")
         self._progress.aux({"Tag": name.tag, "Digest": digest, "Size": len(data)})
-        attributes = {**record.labels, "name": name.familiar_name}
-        context.events.publish("image", "push", name.familiar, attributes)
 
     async def _let_in(self, layers: list[Layer]) -> None:
         """Once for all helpers, for the repositories that can be mounted from as well."""

@@ -71,6 +71,12 @@ class Place:
     transfers: Transfers
     registry: RegistryClient
     settings: Settings
+    published: list[Published]
+
+    def events(self) -> list[tuple[str, str, str]]:
+        """(action, id, name) of the transfers."""
+        found = (item.event for item in self.published)
+        return [(event.action, event.actor.id, event.actor.attributes.get("name", "")) for event in found]
 
     async def pull(
         self, name: str, credentials: Credentials = NOBODY, platform: str = ""
@@ -108,7 +114,7 @@ async def place(root: Path) -> AsyncIterator[Place]:
             root,
             lambda: holder[0].settings,
         )
-        holder.append(Place(made, transfers, registry, Settings()))
+        holder.append(Place(made, transfers, registry, Settings(), published))
         try:
             yield holder[0]
         finally:

@@ -121,8 +121,18 @@ def test_all_tags(registry: Registry, tmp_path: Path) -> None:
             await maker.storage.load(archive(f"{repository}:1", BASE))
             await maker.storage.load(archive(f"{repository}:2", TOP))
             await maker.push(repository)
-            await taker.pull(repository)
+            pulled = statuses(await taker.pull(repository))
             assert taker.storage.names() == [f"{repository}:1", f"{repository}:2"]
+            told = [line for line in pulled if line.startswith("Status")]
+            assert told == [f"Status: Downloaded newer image for {repository}"]
+            again = statuses(await taker.pull(repository))
+            assert again[-1] == f"Status: Image is up to date for {repository}"
+            assert not any(line == f"Status: Image is up to date for {repository}:1" for line in again)
+            # One event for what was asked for.
+            assert maker.events() == [("push", repository, repository)]
+            assert taker.events() == [("pull", repository, repository)] * 2
+            await taker.pull(f"{repository}:1")
+            assert taker.events()[-1] == ("pull", f"{repository}:1", repository)
 
     run(body())
 
