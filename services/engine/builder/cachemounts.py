@@ -5,6 +5,8 @@ Below ``<data-root>/buildcache``, one directory each::
     <name>/data/       what a step sees          <name>/about.json   whose it is, when it was used
     .new-*, .gone-*    half made, half removed: swept at the next start
 
+A mount that was made empty and is still empty when its first users leave is not kept.
+
 An id can have several: ``sharing=private`` gets another one while the first is in use. Who uses which
 is known to this process only; a step that a crash has cut off is removed before the next build begins.
 """
@@ -61,6 +63,8 @@ class CacheMounts:
         #: Keys of mounts that are being made: who wants the same one waits for it.
         self._making: set[str] = set()
         self._changed = asyncio.Condition()
+        #: Made empty, and not given back since.
+        self._empty: set[str] = set()
         self._left: list[Path] = []
         self._load()
 
@@ -100,6 +104,10 @@ class CacheMounts:
         if self.in_use(name) or name in self._removing:
             raise Conflict(f"cache mount {name} is in use")
         self._removing.add(name)
+        await self._discard(name)
+
+    async def _discard(self, name: str) -> None:
+        """Of a mount that nobody can take any more."""
         gone = self._root / f"{_GONE}{name}"
         try:
             await asyncio.to_thread(os.rename, self._root / name, gone)
@@ -155,9 +163,12 @@ class CacheMounts:
         try:
             await asyncio.to_thread(_prepare, fresh, mount)
             await fill(fresh / _DATA)
+            empty = await asyncio.to_thread(_is_empty, fresh)
             await asyncio.to_thread(os.rename, fresh, self._root / name)
             self._mounts[name] = mount
             self._use(name, sharing)
+            if empty:
+                self._empty.add(name)
         except BaseException:
             await shielded(self._helpers.run(["docker-remove", str(fresh)]))
             raise
@@ -177,12 +188,32 @@ class CacheMounts:
             await asyncio.to_thread(_write, self._root / name, mount)
         except OSError:
             log.exception("the use of cache mount %s was not written down", name)
+        unused = False
         async with self._changed:
             self._users[name] -= 1
             if not self._users[name]:
                 del self._users[name]
                 self._exclusive.discard(name)
+                unused = await self._drop(name)
             self._changed.notify_all()
+        if unused:
+            await self._discard(name)
+
+    async def _drop(self, name: str) -> bool:
+        """Of a mount without users, with the lock: nobody takes it any more if it has stayed empty."""
+        if name not in self._empty:
+            return False
+        self._empty.discard(name)
+        with contextlib.suppress(OSError):
+            if await asyncio.to_thread(_is_empty, self._root / name):
+                self._removing.add(name)
+                return True
+        return False
+
+
+def _is_empty(mount: Path) -> bool:
+    with os.scandir(mount / _DATA) as entries:
+        return next(entries, None) is None
 
 
 def _prepare(directory: Path, mount: CacheMount) -> None:

@@ -1,4 +1,7 @@
-"""``docker builder prune``: what only the cache has, and with ``all`` the entries of images as well.
+"""``docker builder prune``: what only the cache has.
+
+The entries of images stay with them, as dockerd's classic builder finds its steps for as long as their
+images are there; with ``all`` and a filter that asks for ``shared`` ones they go, and the images stay.
 
 Without sizes everything that is not in use goes. With sizes, as BuildKit has them: the least recently
 used goes until what is left is at most ``max_used_space``, or the disk has ``min_free_space``, but never
@@ -125,7 +128,9 @@ def _until(args: PruneArgs) -> float | None:
 
 
 def _chosen(record: BuildCacheRecord, args: PruneArgs, until: float | None) -> bool:
-    if record.in_use or (record.shared and not args.all) or args.filters.get("label"):
+    if record.in_use or args.filters.get("label"):
+        return False
+    if record.shared and not (args.all and args.filters.get("shared")):
         return False
     if until is not None and last_used(record) > until:
         return False

@@ -42,6 +42,30 @@ async def nothing(_: Path) -> None:
     return None
 
 
+def test_what_stays_empty_is_not_kept(caches: CacheMounts, tmp_path: Path) -> None:
+    async def fill(directory: Path) -> None:
+        (directory / "file").touch()
+
+    async def work() -> None:
+        async with AsyncExitStack() as one:
+            async with AsyncExitStack() as two:
+                directory = await take(caches, one, "a", "shared")
+                assert await take(caches, two, "a", "shared") == directory
+            assert len(caches.list()) == 1
+        assert not caches.list() and not list((tmp_path / "caches").iterdir())
+        async with caches.hold("a", "a", "shared", nothing) as directory:
+            (directory / "file").touch()
+        for _ in range(2):
+            async with caches.hold("b", "b", "shared", fill) as filled:
+                (filled / "file").unlink(missing_ok=True)
+            async with caches.hold("a", "a", "shared", nothing) as again:
+                assert again == directory
+                (again / "file").unlink(missing_ok=True)
+        assert len(caches.list()) == 2
+
+    asyncio.run(work())
+
+
 async def take(caches: CacheMounts, stack: AsyncExitStack, key: str, sharing: str) -> Path:
     return await stack.enter_async_context(caches.hold(key, key, sharing, nothing))
 
@@ -54,6 +78,8 @@ def test_sharing(caches: CacheMounts) -> None:
             private = await take(caches, three, "a", "private")
             assert private != shared
             assert await take(caches, two, "b", "private") not in (shared, private)
+            for directory in (shared, private):
+                (directory / "file").touch()
         async with AsyncExitStack() as one:
             # Both are free again: no third is made.
             assert {await take(caches, one, "a", "private"), await take(caches, one, "a", "shared")} == {
