@@ -163,5 +163,6 @@ def test_what_a_build_uses_is_not_pruned(engine: Engine) -> None:
             pass
         assert all(one["InUse"] for one in records(engine))
         assert prune(engine, "all=1")["CachesDeleted"] is None
+        assert "deleted" not in engine.docker("image", "prune", "-f").stdout
         assert "Successfully built" in process.stdout.read()
     assert process.returncode == 0

@@ -59,6 +59,7 @@ class BuildCache:
         #: Of builds that go on: the images that each has come by.
         self._pins: list[set[str]] = []
         images.store.on_removed.append(self._drop)
+        images.store.holders.append(self.in_use)
         # A crash can come between an image and what is said of it.
         for image_id in {*self._keys, *self._results, *self._uses}:
             if image_id not in images.store:

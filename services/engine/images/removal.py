@@ -182,6 +182,8 @@ class Remover:
     def _prunable(self, record: Record, filters: Filters, until: float | None) -> bool:
         if not self._store.references(record.id) and self._store.children(record.id):
             return False
+        if any(holds(record.id) for holds in self._store.holders):
+            return False
         # An image without a time is never old enough.
         if until is not None and not (GO_ZERO < record.created <= until):
             return False

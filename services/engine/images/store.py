@@ -39,6 +39,8 @@ class ImageStore:
         self._locks = KeyedLocks()
         #: Told the id of an image that goes, before it is gone from the database.
         self.on_removed: list[Callable[[str], None]] = []
+        #: Asked whether an image is at work with, so that nobody tidies it up.
+        self.holders: list[Callable[[str], bool]] = []
         self._load()
 
     def _load(self) -> None:
