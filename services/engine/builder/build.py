@@ -129,6 +129,7 @@ class Builder:
         output: Output,
         pins: set[str],
     ) -> Tools:
+        newest = options.newest(args.build_args)
         return Tools(
             services=self._services,
             images=self._images,
@@ -136,7 +137,7 @@ class Builder:
             helpers=self._helpers,
             cache=self._cache,
             pins=pins,
-            cache_sources=CacheSources(self._images, self._layers, args.cache_from),
+            cache_sources=CacheSources(self._images, self._layers, args.cache_from, newest),
             args=args,
             output=output,
             arguments=Arguments(args.build_args, _platforms(args)),
@@ -146,7 +147,7 @@ class Builder:
             bases=Bases(self._images, self._transfers, args.registry_config, always=args.pull),
             caches=self.caches,
             owners=owners,
-            newest=options.newest(args.build_args),
+            newest=newest,
             uses=ContextUses.of(whole.stages),
             slots=asyncio.Semaphore(_at_once()),
         )

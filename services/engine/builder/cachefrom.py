@@ -19,10 +19,13 @@ from services.protocol.errors import NotFound
 class CacheSources:
     """Of one build. Names of images that are not here count for nothing, as in dockerd."""
 
-    def __init__(self, images: ImageManager, layers: LayerManager, names: Sequence[str]) -> None:
+    def __init__(
+        self, images: ImageManager, layers: LayerManager, names: Sequence[str], newest: int | None
+    ) -> None:
         self._images = images
         self._layers = layers
         self._names = tuple(names)
+        self._newest = newest
         self._restricted = bool(names)
         self._sources: list[Record] = []
         for name in names:
@@ -31,7 +34,7 @@ class CacheSources:
 
     def fresh(self) -> CacheSources:
         """The same for another stage."""
-        return CacheSources(self._images, self._layers, self._names)
+        return CacheSources(self._images, self._layers, self._names, self._newest)
 
     def allow(self, image_id: str) -> bool:
         """Whether the cache's own image may be used: always, unless sources were named."""
@@ -65,8 +68,9 @@ class CacheSources:
             layer = self._layers.chains.get(chain_ids(source.config.rootfs.diff_ids)[count])
         # The source holds the layer until the new image does.
         return await self._images.build(
-            state.record, layer, state.config, author=state.author, created_by=created_by
-        )
+            state.record, layer, state.config,
+            author=state.author, created_by=created_by, created=self._newest,
+        )  # fmt: skip
 
 
 def _step(source: Record, parent: Record | None, created_by: str) -> int | None:
