@@ -1,4 +1,4 @@
-"""Build arguments: platforms, scopes, and the instructions in which variables mean something."""
+"""Build arguments: scopes, and the instructions in which variables mean something."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from services.engine.registry import platforms
 from tests.harness.builds import Context
 from tests.harness.engine import Engine
 
@@ -28,25 +27,14 @@ def context(engine: Engine, tmp_path: Path) -> Iterator[Context]:
     engine.remove_containers()
 
 
-def test_platforms(context: Context) -> None:
-    host = platforms.host()
+def test_platforms_are_not_predefined(context: Context) -> None:
+    """dockerd's classic builder has no values for BuildKit's arguments, and takes given ones."""
     text = context.build(
-        "RUN echo undeclared:$TARGETPLATFORM$TARGETARCH\n"
-        "FROM --platform=$BUILDPLATFORM busybox\n"
-        "ARG TARGETPLATFORM\nARG BUILDPLATFORM TARGETOS\nARG TARGETARCH=own\nARG TARGETVARIANT\n"
-        "RUN echo all:$TARGETPLATFORM:$BUILDPLATFORM:$TARGETOS:$TARGETARCH:$TARGETVARIANT\n"
+        "FROM --platform=$BUILDPLATFORM busybox\nARG TARGETPLATFORM\nRUN echo none:$TARGETPLATFORM:\n"
     )
-    assert "\nundeclared:\n" in text
-    assert f"\nall:{host}:{host}:{host.os}:own:{host.variant}\n" in text
+    assert "\nnone::\n" in text
     given = context.build("ARG TARGETOS\nRUN echo given:$TARGETOS\n", "--build-arg", "TARGETOS=plan9")
     assert "\ngiven:plan9\n" in given and "were not consumed" not in given
-
-
-def test_platforms_in_from(engine: Engine, context: Context) -> None:
-    engine.docker("tag", "busybox", f"busybox:for-{platforms.host().architecture}")
-    (context.directory / "F").write_text("ARG tag=${TARGETARCH}\nFROM busybox:for-$tag\nRUN echo found\n")
-    done = engine.docker("build", "-f", str(context.directory / "F"), str(context.directory))
-    assert "\nfound\n" in done.stdout
 
 
 def test_scopes(context: Context) -> None:

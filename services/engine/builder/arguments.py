@@ -13,29 +13,11 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 PREDEFINED = frozenset(_PROXIES) | {name.lower() for name in _PROXIES}
 
 
-def of_platforms(target: str, build: str) -> dict[str, str]:
-    """What FROM may use without a declaration, and a stage after an ARG that names it.
-
-    Platforms are as ``linux/arm/v7``.
-    """
-    found: dict[str, str] = {}
-    for prefix, platform in (("BUILD", build), ("TARGET", target)):
-        system, architecture, variant = (*platform.split("/"), "", "")[:3]
-        found |= {
-            f"{prefix}PLATFORM": platform,
-            f"{prefix}OS": system,
-            f"{prefix}ARCH": architecture,
-            f"{prefix}VARIANT": variant,
-        }
-    return found
-
-
 class Arguments:
-    """``given`` are the command line's (None: a name without a value), ``builtin`` the engine's own."""
+    """``given`` are the command line's (None: a name without a value)."""
 
-    def __init__(self, given: Mapping[str, str | None], builtin: Mapping[str, str] | None = None) -> None:
+    def __init__(self, given: Mapping[str, str | None]) -> None:
         self._given = dict(given)
-        self._builtin = dict(builtin or {})
         self._meta: dict[str, str | None] = {}
         self._stage: dict[str, str | None] = {}
         self._used: set[str] = set()
@@ -62,13 +44,11 @@ class Arguments:
 
     def _meta_value(self, name: str) -> str | None:
         given = self._given.get(name)
-        declared = self._meta.get(name)
-        own = declared if declared is not None else self._builtin.get(name)
-        return given if given is not None else own
+        return given if given is not None else self._meta.get(name)
 
     def for_from(self) -> dict[str, str]:
         """What FROM may use."""
-        values = {name: self._meta_value(name) for name in (*self._builtin, *self._meta)}
+        values = {name: self._meta_value(name) for name in self._meta}
         return {name: value for name, value in values.items() if value is not None}
 
     def visible(self) -> dict[str, str]:
@@ -86,5 +66,5 @@ class Arguments:
 
     def unused(self) -> list[str]:
         """Given, but neither declared anywhere nor predefined."""
-        known = {*PREDEFINED, *self._builtin, EPOCH}
+        known = {*PREDEFINED, EPOCH}
         return sorted(name for name in self._given if name not in self._used and name not in known)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from services.engine.builder import context, options, running
-from services.engine.builder.arguments import Arguments, of_platforms
+from services.engine.builder.arguments import Arguments
 from services.engine.builder.bases import Bases
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
@@ -32,7 +32,6 @@ from services.engine.images.model import Record
 from services.engine.images.references import Reference
 from services.engine.images.transfers import Transfers
 from services.engine.layers import LayerManager
-from services.engine.registry import platforms
 from services.engine.scopes import Background
 from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 from services.protocol.verbs.builder import BuildArgs, PruneArgs, PruneReply
@@ -140,7 +139,7 @@ class Builder:
             cache_sources=CacheSources(self._images, self._layers, args.cache_from, newest),
             args=args,
             output=output,
-            arguments=Arguments(args.build_args, _platforms(args)),
+            arguments=Arguments(args.build_args),
             escape=dockerfile.escape,
             context=directory,
             tmp=self._tmp,
@@ -187,12 +186,6 @@ class Builder:
 def _at_once() -> int:
     """RUN and COPY of one build at work at the same time: some of them wait for a network."""
     return max(4, 2 * len(os.sched_getaffinity(0)))
-
-
-def _platforms(args: BuildArgs) -> dict[str, str]:
-    build = platforms.host()
-    target = platforms.parse(args.platform) if args.platform else build
-    return of_platforms(str(target), str(build))
 
 
 def _until_target(whole: Program, target: str) -> Program:

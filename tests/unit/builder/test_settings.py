@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reexec.helpers.patterns import compile_pattern
-from services.engine.builder.arguments import Arguments, of_platforms
+from services.engine.builder.arguments import Arguments
 from services.engine.builder.copying import absolute
 from services.engine.builder.ignore import Ignore
 from services.engine.dockerfile.healthcheck import go_duration
@@ -100,21 +100,6 @@ def test_arguments_are_seen_where_they_are_declared() -> None:
     arguments = arguments.of_stage()
     assert "given" not in arguments.visible()
     assert arguments.unused() == ["unknown"]
-
-
-def test_arguments_of_platforms() -> None:
-    builtin = of_platforms("linux/arm/v7", "linux/amd64")
-    arguments = Arguments({"BUILDOS": "other", "TARGETARCH": None}, builtin)
-    arguments.declare_meta("TARGETARCH", None)
-    arguments.declare_meta("TARGETOS", "mine")
-    named = arguments.for_from()
-    assert (named["TARGETPLATFORM"], named["TARGETVARIANT"]) == ("linux/arm/v7", "v7")
-    assert (named["BUILDARCH"], named["BUILDVARIANT"]) == ("amd64", "")
-    assert (named["TARGETARCH"], named["TARGETOS"], named["BUILDOS"]) == ("arm", "mine", "other")
-    assert not arguments.visible()
-    arguments.declare("TARGETARCH", None)
-    assert arguments.visible() == {"TARGETARCH": "arm"}
-    assert not arguments.unused()
 
 
 @pytest.mark.parametrize(
