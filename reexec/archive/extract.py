@@ -122,7 +122,9 @@ class Extractor:
         if path in self._known:
             return
         if path in ("/", top) or os.path.isdir(path):
-            self._known[path] = os.path.realpath(path)
+            parent, name = os.path.split(path)
+            known = None if os.path.islink(path) else self._known.get(parent)
+            self._known[path] = os.path.realpath(path) if known is None else os.path.join(known, name)
             return
         self._parents(os.path.dirname(path), top)
         if os.path.lexists(path):

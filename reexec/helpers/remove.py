@@ -7,7 +7,9 @@ seconds, and whoever removed it does not wait.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 
@@ -15,6 +17,9 @@ from reexec import btrfs
 from reexec.call import Call
 from reexec.registry import register
 from services.protocol.errors import SystemError_
+
+#: Levels and bytes of a path that every function here can work with, whatever *top* is.
+_DEEP, _LONG = 100, 2000
 
 
 @register("docker-remove")
@@ -35,15 +40,41 @@ def remove(path: str) -> None:
     failures: list[str] = []
 
     def failed(_: Callable[..., object], where: str, error: tuple[object, BaseException, object]) -> None:
+        if isinstance(error[1], OSError) and error[1].errno == errno.EMFILE:
+            raise error[1]
         if not isinstance(error[1], FileNotFoundError) and not _destroy_around(where, path):
             failures.append(f"{where}: {error[1]}")
 
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, onerror=failed)
+        try:
+            shutil.rmtree(path, onerror=failed)
+        except (RecursionError, OSError):
+            failures.clear()
+            _flatten(path)
+            shutil.rmtree(path, onerror=failed)
     elif os.path.lexists(path):
         os.unlink(path)
     if failures:
         raise SystemError_(f"cannot remove {failures[0]}")
+
+
+def _flatten(top: str) -> None:
+    """Move to *top* what is too deep below it for ``rmtree``, which calls itself with a file open.
+
+    A process can nest directories without end, for it names them from where it is.
+    """
+    pending = [""]
+    while pending:
+        relative = pending.pop()
+        for entry in list(os.scandir(os.path.join(top, relative))):
+            if not entry.is_dir(follow_symlinks=False):
+                continue
+            name = os.path.join(relative, entry.name)
+            if name.count("/") >= _DEEP or len(os.fsencode(name)) >= _LONG:
+                moved = f".wharfd-{secrets.token_hex(8)}"
+                os.rename(entry.path, os.path.join(top, moved))
+                name = moved
+            pending.append(name)
 
 
 def _destroy_around(path: str, top: str) -> bool:

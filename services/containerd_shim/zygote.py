@@ -38,6 +38,8 @@ from services.protocol.helpers import HelperRequest
 #: Signals that the zygote has handlers for, which its children get rid of first.
 _HANDLED = tuple(map(int, (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))
 _DEFAULT = int(signal.SIG_DFL)
+#: Helpers walk trees by functions that call themselves, some levels of calls for each of a path's 2048.
+_RECURSION = 20_000
 
 _decode_service = msgspec.msgpack.Decoder(ToZygote).decode
 _decode_helper = msgspec.msgpack.Decoder(HelperRequest | HandoverEnvelope).decode
@@ -193,6 +195,7 @@ def main() -> None:
     parser.add_argument("--scratch", required=True, help="directory that nobody else uses")
     options = parser.parse_args()
     setproctitle.setproctitle("wharfd: zygote")
+    sys.setrecursionlimit(_RECURSION)
     ignore_signals(signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
     preload()
     try:

@@ -330,3 +330,19 @@ def test_links_in_an_archive_lead_nowhere_on_the_host(engine: Engine, tmp_path: 
     )
     assert "Successfully built" in post(engine, context)
     assert not list(tmp_path.iterdir()) and not Path("/tmp/wh-escaped").exists()
+
+
+def test_deep_tree(engine: Engine) -> None:
+    """Deeper than calls may be nested by default; its image can be removed, and leaves nothing."""
+    before = traces(engine)
+    directories = [member("/".join("d" * depth), tarfile.DIRTYPE) for depth in range(1, 1100)]
+    for directory in directories:
+        directory.mode = 0o755
+    context = archive(GOOD, *((directory, b"") for directory in directories))
+    assert "Successfully built" in post(engine, context, t="deep")
+    engine.docker("rmi", "deep")
+    assert traces(engine) == before
+    assert "unknown instruction" in post(
+        engine, archive((member("Dockerfile"), b"FROM busybox\nX"), (directories[-1], b""))
+    )
+    assert traces(engine) == before

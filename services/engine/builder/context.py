@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reexec.archive.rootfs import RootSpec
 from reexec.distribution.proxies import masked
 from reexec.helpers.download import Download, Downloaded
+from reexec.helpers.remove import remove
 from reexec.helpers.untar import Untar
 from services.engine.builder import git
-from services.engine.builder.ignore import Ignore
+from services.engine.builder.ignore import Ignore, leave_out
 from services.engine.builder.scoped import resolve
 from services.engine.helpers import Helpers, ask, document
 from services.engine.scopes import settled, shielded
@@ -59,7 +59,7 @@ def left(directory: Path) -> list[str]:
 
 
 def sweep(directory: Path, name: str) -> None:
-    shutil.rmtree(directory / name, ignore_errors=True)
+    _remove(directory / name)
 
 
 @asynccontextmanager
@@ -69,7 +69,13 @@ async def scratch(directory: Path) -> AsyncIterator[Path]:
     try:
         yield made
     finally:
-        await shielded(asyncio.to_thread(shutil.rmtree, made, ignore_errors=True))
+        await shielded(asyncio.to_thread(_remove, made))
+
+
+def _remove(directory: Path) -> None:
+    """However deep it is nested. What cannot go is left to the next start."""
+    with suppress(WharfError):
+        remove(str(directory))
 
 
 async def unpack(helpers: Helpers, directory: Path, fd: int) -> str:
@@ -150,25 +156,8 @@ async def _unpack_file(helpers: Helpers, directory: Path, path: str) -> str:
 
 def _apply_ignore_file(directory: Path, dockerfile: str) -> None:
     """The docker command leaves excluded files out of an archive; others' archives have them all."""
-    if (ignore := _ignore(directory)) is None:
-        return
-    needed = {_IGNORE_FILE, os.path.normpath(dockerfile), dockerfile.lower()}
-    for top, _, names in os.walk(directory):
-        for name in names:
-            path = os.path.join(top, name)
-            relative = os.path.relpath(path, directory)
-            if relative not in needed and ignore.excludes(relative):
-                os.unlink(path)
-    for top, names, _ in os.walk(directory, topdown=False):
-        for name in names:
-            path = os.path.join(top, name)
-            if ignore.excludes(os.path.relpath(path, directory)) and not os.path.islink(path):
-                _remove_if_empty(path)
-
-
-def _remove_if_empty(path: str) -> None:
-    if not os.listdir(path):
-        os.rmdir(path)
+    if (ignore := _ignore(directory)) is not None:
+        leave_out(directory, ignore, {_IGNORE_FILE, os.path.normpath(dockerfile), dockerfile.lower()})
 
 
 def _ignore(directory: Path) -> Ignore | None:

@@ -9,8 +9,9 @@ import pytest
 
 from reexec.call import Call
 from reexec.helpers import git as helper
+from reexec.helpers.remove import remove
 from services.engine.builder import git
-from services.engine.builder.ignore import Ignore
+from services.engine.builder.ignore import Ignore, leave_out
 from services.engine.builder.scoped import resolve
 from services.protocol.errors import InvalidParameter, SystemError_
 
@@ -104,3 +105,41 @@ def test_ignore(text: str, excluded: list[str], kept: list[str]) -> None:
 def test_ignore_with_a_broken_pattern(text: str, message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
         Ignore(text)
+
+
+def test_what_is_left_out_of_a_directory(tmp_path: Path) -> None:
+    context, outside = tmp_path / "context", tmp_path / "outside"
+    for name in ("context/a/b", "context/c/d", "context/empty", "outside"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in (
+        "context/a/b/kept",
+        "context/a/gone",
+        "context/c/d/gone",
+        "outside/kept",
+        "context/Dockerfile",
+    ):
+        (tmp_path / name).touch()
+    (context / "c/link").symlink_to(outside)
+    leave_out(context, Ignore("a\nc\nDockerfile\n!a/b\n"), {"Dockerfile"})
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == [
+        "context", "context/Dockerfile", "context/a", "context/a/b", "context/a/b/kept", "context/empty",
+        "outside", "outside/kept",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", [50, 1500])
+def test_a_deep_tree_can_be_deleted(tmp_path: Path, depth: int) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for number in range(depth):
+        os.mkdir("directory", dir_fd=here)
+        if number % 100 == 0:
+            os.close(os.open("file", os.O_CREAT, dir_fd=here))
+        below = os.open("directory", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    remove(str(top))
+    assert not top.exists()
