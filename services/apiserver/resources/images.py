@@ -9,7 +9,7 @@ from services.apiserver import body, platforms, reply
 from services.apiserver.client import Engine
 from services.apiserver.query import Query
 from services.apiserver.views import images as views
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter
 from services.protocol.verbs import Filters
 from services.protocol.verbs import images as verbs
 
@@ -19,21 +19,19 @@ class Images:
         self._engine = engine
 
     async def on_get_list(self, req: Request, resp: Response) -> None:
+        """``manifests`` adds nothing: images are kept without theirs, as in dockerd's graph driver store."""
         query = Query(req)
-        if query.flag("manifests"):
-            raise Unimplemented("listing the manifests of images is not supported")
-        args = verbs.ListArgs(query.flag("all"), query.filters(), query.flag("shared-size"))
+        filters = query.filters()
+        if req.context.version < (1, 25) and "reference" not in filters and query.text("filter"):
+            filters["reference"] = [query.text("filter")]
+        args = verbs.ListArgs(query.flag("all"), filters, query.flag("shared-size"))
         rows = await self._engine.document(verbs.LIST, args)
         reply.document(resp, [views.summary(row, req.context.version) for row in rows])
 
     async def on_get_json(self, req: Request, resp: Response, name: str) -> None:
         platform = _platform_since(req, (1, 49))
-        if req.context.version >= (1, 48) and Query(req).flag("manifests"):
-            if platform:
-                raise InvalidParameter(
-                    "conflicting options: manifests and platform options cannot both be set"
-                )
-            raise Unimplemented("inspecting the manifests of an image is not supported")
+        if platform and Query(req).flag("manifests"):
+            raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
         args = verbs.InspectArgs(name, platform)
         found = await self._engine.document(verbs.INSPECT, args)
         reply.document(resp, views.inspect(found, req.context.version))

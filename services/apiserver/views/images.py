@@ -48,6 +48,10 @@ def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
         document["Config"] = _config(document["Config"], version)
     if version < (1, 44):
         document["VirtualSize"] = document.get("Size", 0)
+        document["Created"] = document.get("Created") or "0001-01-01T00:00:00Z"
+    if version < (1, 45):
+        # What an image was committed from was recorded by builders of old.
+        document.update(Container="", ContainerConfig=_config({}, version))
     if version >= (1, 52):
         for name in _NOT_EMPTY:
             if not document.get(name):
@@ -61,6 +65,8 @@ def summary(row: dict[str, Any], version: Version) -> dict[str, Any]:
     if version < (1, 51):
         row["Containers"] = -1  # was not counted
     if version < (1, 43):
-        row["RepoTags"] = row.get("RepoTags") or ["<none>:<none>"]
-        row["RepoDigests"] = row.get("RepoDigests") or ["<none>@<none>"]
+        tags, digests = row.get("RepoTags") or None, row.get("RepoDigests") or None
+        nameless = not tags and not digests
+        row["RepoTags"] = ["<none>:<none>"] if nameless else tags
+        row["RepoDigests"] = ["<none>@<none>"] if nameless else digests
     return row

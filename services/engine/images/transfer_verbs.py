@@ -11,7 +11,7 @@ from services.engine.images.references import parse_pulled
 from services.engine.images.transfers import Transfers
 from services.engine.registry import RegistryClient, credentials, inspection, platforms, search
 from services.engine.rpc import Context, Router
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import Forbidden, InvalidParameter
 from services.protocol.verbs import images as verbs
 
 
@@ -22,7 +22,10 @@ class _Handlers:
         self._registry = registry
 
     async def pull(self, args: verbs.PullArgs, _: Context) -> AsyncIterator[bytes]:
-        reference = parse_pulled(args.image, args.tag)
+        # The docker command's "--all-tags" once sent a name with a colon at its end.
+        reference = parse_pulled(args.image.removesuffix(":"), args.tag)
+        if reference.familiar_name == "scratch":
+            raise Forbidden("'scratch' is a reserved name")
         platform = platforms.parse(args.platform) if args.platform else None
         items = self._transfers.puller.pull(reference, platform, credentials.decode(args.auth))
         async with aclosing(items) as lines:  # type: ignore[type-var]

@@ -41,3 +41,16 @@ def test_configuration_of_an_image() -> None:
     assert new["Config"]["Healthcheck"] == {"Test": ["NONE"]}
     assert "Author" not in new and inspect((1, 50))["Author"] == ""
     assert inspect((1, 43))["VirtualSize"] == 1 and "Hostname" in inspect((1, 43))["Config"]
+    assert "Container" not in new and "ContainerConfig" not in inspect((1, 45))
+    assert inspect((1, 44))["Container"] == "" and inspect((1, 44))["ContainerConfig"]["Cmd"] is None
+    assert inspect((1, 43))["Created"] == "0001-01-01T00:00:00Z" and "Created" not in inspect((1, 44))
+
+
+def test_names_in_a_list() -> None:
+    def names(version: tuple[int, int], *given: list[str]) -> tuple[object, object]:
+        found = images.summary({"RepoTags": given[0], "RepoDigests": given[1], "Size": 1}, version)
+        return found["RepoTags"], found["RepoDigests"]
+
+    assert names((1, 43), [], []) == ([], [])
+    assert names((1, 42), [], []) == (["<none>:<none>"], ["<none>@<none>"])
+    assert names((1, 42), ["a:1"], []) == (["a:1"], None)
