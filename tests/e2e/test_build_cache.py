@@ -166,3 +166,16 @@ def test_what_a_build_uses_is_not_pruned(engine: Engine) -> None:
         assert "deleted" not in engine.docker("image", "prune", "-f").stdout
         assert "Successfully built" in process.stdout.read()
     assert process.returncode == 0
+
+
+def test_an_older_result_is_found_when_the_newest_is_gone(engine: Engine) -> None:
+    steps = "FROM busybox\nRUN echo x >/x\n"
+    build(engine, steps, "t=first")
+    build(engine, steps, "t=second&nocache=1")
+    assert build(engine, steps, "q=1").endswith(image(engine, "second") + "\\n\"}\r\n")
+    engine.docker("rmi", "second")
+    assert build(engine, steps, "q=1").endswith(image(engine, "first") + "\\n\"}\r\n")
+
+
+def image(engine: Engine, name: str) -> str:
+    return engine.docker("image", "inspect", "-f", "{{.Id}}", name).stdout.strip()

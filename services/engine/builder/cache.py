@@ -1,7 +1,8 @@
 """The build cache: which image a step made of which parent.
 
 An entry is the parent, and a digest of all that went into the step: instruction, configuration before
-it, checksums of the files. It lives as long as its image.
+it, checksums of the files. It lives as long as its image. A step that was made again (``--no-cache``) has
+several: the newest is found, and when that image goes the one before it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ SCHEMA = Schema(
             parent TEXT NOT NULL, key TEXT NOT NULL, image_id TEXT NOT NULL, PRIMARY KEY (parent, key))""",
         "CREATE TABLE build_results (image_id TEXT PRIMARY KEY)",
         "CREATE TABLE build_uses (image_id TEXT PRIMARY KEY, used INTEGER NOT NULL, uses INTEGER NOT NULL)",
+        """CREATE TABLE build_steps (parent TEXT NOT NULL, key TEXT NOT NULL, image_id TEXT NOT NULL,
+            PRIMARY KEY (parent, key, image_id));
+        INSERT INTO build_steps SELECT parent, key, image_id FROM build_cache;
+        DROP TABLE build_cache;
+        ALTER TABLE build_steps RENAME TO build_cache""",
     ),
 )
 _TABLES = ("build_cache", "build_results", "build_uses")
@@ -47,9 +53,12 @@ class BuildCache:
     def __init__(self, store: Store, images: ImageManager) -> None:
         self._store = store
         self._images = images
-        self._entries: dict[tuple[str, str], str] = {}
+        #: Images by age: a dictionary's keys stay in their order.
+        self._entries: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         self._keys: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
-        for parent, key, image_id in store.load("SELECT parent, key, image_id FROM build_cache"):
+        for parent, key, image_id in store.load(
+            "SELECT parent, key, image_id FROM build_cache ORDER BY rowid"
+        ):
             self._insert(parent, key, image_id)
         self._results = {image_id for (image_id,) in store.load("SELECT image_id FROM build_results")}
         self._uses = {
@@ -66,11 +75,9 @@ class BuildCache:
                 self._drop(image_id)
 
     def _insert(self, parent: str, key: str, image_id: str) -> None:
-        if (before := self._entries.get((parent, key))) is not None:
-            self._keys[before].discard((parent, key))
-            if not self._keys[before]:
-                del self._keys[before]
-        self._entries[parent, key] = image_id
+        images = self._entries[parent, key]
+        images.pop(image_id, None)
+        images[image_id] = None
         self._keys[image_id].add((parent, key))
 
     @staticmethod
@@ -92,8 +99,8 @@ class BuildCache:
         return any(image_id in own for own in self._pins)
 
     def find(self, parent: str, key: str) -> str | None:
-        """Id of the image that this step made before."""
-        return self._entries.get((parent, key))
+        """Id of the image that this step made last."""
+        return next(reversed(self._entries.get((parent, key), {})), None)
 
     def touch(self, image_ids: Collection[str]) -> None:
         """They were found. Written when there is time: nothing depends on it."""
@@ -145,7 +152,9 @@ class BuildCache:
 
     def _forget_keys(self, image_id: str) -> None:
         for at in self._keys.pop(image_id, ()):
-            del self._entries[at]
+            del self._entries[at][image_id]
+            if not self._entries[at]:
+                del self._entries[at]
 
     def _drop(self, image_id: str) -> None:
         """The image goes, and everything that is said of it."""

@@ -38,14 +38,22 @@ class Dockerfile:
 def parse(text: str, name: str) -> Dockerfile:
     """Raises ``InvalidParameter`` ("failed to parse *name*: ...")."""
     try:
-        source = read(text)
-        nodes = tuple(
-            parse_line(line.text, line.number, source.escape, line.heredocs) for line in source.lines
-        )
+        return _parse(text)
     except SyntaxProblem as error:
         raise SyntaxProblem(f"failed to parse {name}: {error}") from None
+
+
+def parse_changes(text: str) -> tuple[tuple[Node, ...], str]:
+    """Instructions that are in no file, and their escape character; errors are told without a name."""
+    found = _parse(text)
+    return found.nodes, found.escape
+
+
+def _parse(text: str) -> Dockerfile:
+    source = read(text)
+    nodes = tuple(parse_line(line.text, line.number, source.escape, line.heredocs) for line in source.lines)
     if not nodes:
-        raise SyntaxProblem(f"failed to parse {name}: file with no instructions")
+        raise SyntaxProblem("file with no instructions")
     return Dockerfile(nodes, source.escape, _warnings(source))
 
 

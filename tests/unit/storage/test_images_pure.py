@@ -116,6 +116,17 @@ def test_changes() -> None:
     assert config.healthcheck.retries == 2
 
 
+def test_changes_are_one_text() -> None:
+    config = Config()
+    apply_changes(config, ["# escape=`", "ENV A=1\nENV B=2", "# a comment", "LABEL l=`", "v"])
+    assert (config.env, config.labels) == (["A=1", "B=2"], {"l": "v"})
+    with pytest.raises(InvalidParameter, match="^file with no instructions$"):
+        apply_changes(config, [""])
+    with pytest.raises(InvalidParameter, match="^RUN is not a valid change command$"):
+        apply_changes(config, ["ENV A=changed", "RUN x"])
+    assert config.env == ["A=1", "B=2"]
+
+
 def test_words_are_split_before_variables_are_replaced() -> None:
     config = Config(env=["V=a b"])
     apply_changes(config, [r"""ENV A=$V B='$V' C="$V \"q\"" D=\$V E=x\ y"""])
