@@ -8,10 +8,10 @@ are mounted anew by the restore, and :meth:`VolumeManager.sweep` takes down what
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ import msgspec
 
 from reexec.archive import syscalls
 from reexec.archive.extract import tree_size
+from reexec.helpers.remove import remove
 from services.engine.contracts import ContainerUsers
 from services.engine.events import Events
 from services.engine.scopes import KeyedLocks
@@ -29,7 +30,7 @@ from services.engine.store import Schema, Store
 from services.engine.volumes import filters, options
 from services.engine.volumes.mounted import is_mounted, mounts_below
 from services.protocol.api.volumes import Volume, VolumeList, VolumePruneReply, VolumeUsage
-from services.protocol.errors import Conflict, NotFound, SystemError_
+from services.protocol.errors import Conflict, NotFound, SystemError_, WharfError
 
 log = logging.getLogger(__name__)
 
@@ -278,7 +279,8 @@ def _delete(directory: str) -> None:
     if mounts_below(directory):
         log.error("%s is not deleted: something is mounted in it", directory)
         return
-    shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(WharfError):  # what cannot go is left to the next start
+        remove(directory)
 
 
 __all__ = ["ANONYMOUS_LABEL", "SCHEMA", "VolumeManager"]

@@ -12,6 +12,7 @@ import pytest
 from reexec.archive import syscalls
 from services.engine.volumes.mounted import is_mounted
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, SystemError_
+from tests.harness.deep import nest
 from tests.integration.storage.storage import Storage, storage
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
@@ -43,6 +44,22 @@ def test_life(tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="^get v1: no such volume$"):
             await s.volumes.remove("v1")
         await s.volumes.remove("v1", force=True)
+
+    run(tmp_path, first)
+    run(tmp_path, second)
+
+
+def test_a_deep_tree_goes_and_holds_up_no_start(tmp_path: Path) -> None:
+    async def first(s: Storage) -> None:
+        made = await s.volumes.create("v1", "", {}, {})
+        nest(Path(made.mountpoint), 1500)
+        await s.volumes.remove("v1")
+        assert os.listdir(s.root / "volumes") == []
+        (s.root / "volumes/.removed-earlier").mkdir()
+        nest(s.root / "volumes/.removed-earlier", 1500)
+
+    async def second(s: Storage) -> None:
+        assert os.listdir(s.root / "volumes") == []
 
     run(tmp_path, first)
     run(tmp_path, second)

@@ -14,6 +14,7 @@ from services.engine.builder import git
 from services.engine.builder.ignore import Ignore, leave_out
 from services.engine.builder.scoped import resolve
 from services.protocol.errors import InvalidParameter, SystemError_
+from tests.harness.deep import nest
 
 
 @pytest.mark.parametrize(
@@ -132,14 +133,6 @@ def test_what_is_left_out_of_a_directory(tmp_path: Path) -> None:
 def test_a_deep_tree_can_be_deleted(tmp_path: Path, depth: int) -> None:
     top = tmp_path / "top"
     top.mkdir()
-    here = os.open(top, os.O_RDONLY)
-    for number in range(depth):
-        os.mkdir("directory", dir_fd=here)
-        if number % 100 == 0:
-            os.close(os.open("file", os.O_CREAT, dir_fd=here))
-        below = os.open("directory", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
+    nest(top, depth)
     remove(str(top))
     assert not top.exists()
