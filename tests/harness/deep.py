@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def nest(top: Path, depth: int) -> None:
-    """*depth* directories, one in the other, with files here and there, made as a container's process would."""
+    """*depth* directories, one in the other, and some files, made as a container's process would."""
     here = os.open(top, os.O_RDONLY)
     for number in range(depth):
         os.mkdir("directory", dir_fd=here)
