@@ -101,9 +101,9 @@ class _Push:
         context.layers.chains.retain(record.chain_id)
         try:
             layers = context.layers.chains.lineage(record.chain_id)
+            await self._let_in(layers)
             for layer in layers:
                 self._progress.state(short(layer.diff_id), "Preparing")
-            await self._let_in(layers)
             found = await self._layers(layers)
             blob = context.store.blob(image_id)
             with memory("config") as fd:

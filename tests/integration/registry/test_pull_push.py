@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from reexec.distribution.model import Credentials
+from services.engine.images.references import parse
 from services.protocol.errors import NotFound, Unauthorized, WharfError
-from tests.integration.registry.conftest import Place, archive, layer, place
+from tests.integration.registry.conftest import NOBODY, Place, archive, layer, place
 from tests.integration.registry.servers import Registry
 
 ME, IMPOSTOR = Credentials("me", "secret"), Credentials("me", "wrong")
@@ -225,6 +226,11 @@ def test_what_is_not_there(registry: Registry, tmp_path: Path) -> None:
                 await taker.push(name)
             with pytest.raises(WharfError, match="dial tcp 127.0.0.1:1: connect: connection refused$"):
                 await taker.pull("127.0.0.1:1/x:1")
+            await taker.storage.load(archive("127.0.0.1:1/x:1", BASE))
+            pushed = taker.transfers.pusher.push(parse("127.0.0.1:1/x:1"), NOBODY)
+            assert b"The push refers to repository [127.0.0.1:1/x]" in await anext(pushed)
+            with pytest.raises(WharfError, match="dial tcp 127.0.0.1:1: connect: connection refused$"):
+                await anext(pushed)  # at once, and nothing was prepared
 
     run(body())
 
