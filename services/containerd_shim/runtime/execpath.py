@@ -26,7 +26,7 @@ def find(name: str, env_path: str | None) -> str:
         except StartError:
             continue
         return candidate
-    raise StartError(f'exec: "{name}": {_DEFAULT_TEXT}', exit_code=PROGRAM_NOT_FOUND)
+    raise StartError(f"exec: {_quoted(name)}: {_DEFAULT_TEXT}", exit_code=PROGRAM_NOT_FOUND)
 
 
 def _check(name: str, path: str) -> None:
@@ -34,11 +34,16 @@ def _check(name: str, path: str) -> None:
         status = os.stat(path)
     except OSError as error:
         code = PROGRAM_NOT_FOUND if error.errno in (errno.ENOENT, errno.ENOTDIR) else PROGRAM_FAILED
-        raise StartError(f'exec: "{name}": stat {path}: {_reason(error)}', exit_code=code) from error
+        raise StartError(f"exec: {_quoted(name)}: stat {path}: {_reason(error)}", exit_code=code) from error
     if stat.S_ISDIR(status.st_mode):
-        raise StartError(f'exec: "{name}": is a directory', exit_code=PROGRAM_FAILED)
+        raise StartError(f"exec: {_quoted(name)}: is a directory", exit_code=PROGRAM_FAILED)
     if not os.access(path, os.X_OK, effective_ids=True):
-        raise StartError(f'exec: "{name}": permission denied', exit_code=PROGRAM_FAILED)
+        raise StartError(f"exec: {_quoted(name)}: permission denied", exit_code=PROGRAM_FAILED)
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _reason(error: OSError) -> str:

@@ -246,3 +246,9 @@ def test_children_import_nothing_and_inherit_nothing() -> None:
         assert in_child(run) == b"refused []"
     finally:
         os.close(extra)
+
+
+def test_the_name_of_a_program_is_quoted() -> None:
+    with pytest.raises(WharfError) as caught:
+        execpath.find('a"b', "/nonexistent")
+    assert str(caught.value) == 'exec: "a\\"b": executable file not found in $PATH'
