@@ -38,7 +38,7 @@ _OWN_500 = re.compile(
     r"|invalid volume specification: |invalid mode: |Unknown option |unknown option "
     r"|container \w+ is not connected to network "
     r"|Cannot update container \w+: "
-    r"|ps failed|error: |garbage option|Couldn't find PID field"
+    r"|ps: |ps failed|Couldn't find PID field"
     r"|Cannot mkdir: |error while creating mount source path "
     r"|create .*: error while creating volume root path "
     r"|create [\w.-]{8000}|invalid --security-opt "
