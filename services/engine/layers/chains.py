@@ -30,7 +30,17 @@ log = logging.getLogger(__name__)
 
 
 class Chains:
-    def __init__(self, store: Store, driver: GraphDriver, helpers: Helpers, data_root: Path) -> None:
+    """*kick* is called when something has been discarded."""
+
+    def __init__(
+        self,
+        store: Store,
+        driver: GraphDriver,
+        helpers: Helpers,
+        data_root: Path,
+        kick: Callable[[], None],
+    ) -> None:
+        self._kick = kick
         #: What is left of the archives beside their files, by cache id.
         self.splits = data_root / "image" / driver.name / "layerdb"
         self.splits.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -218,4 +228,5 @@ class Chains:
     async def abandon(self, cache_id: str) -> None:
         """Remove what there is of a layer that is not registered."""
         self._driver.discard(cache_id)
+        self._kick()
         await self._remove_split(cache_id)

@@ -54,11 +54,11 @@ class LayerManager:
     def __init__(self, store: Store, driver: GraphDriver, helpers: Helpers, data_root: Path) -> None:
         self.driver_name = driver.name
         self.driver = driver
-        self.chains = Chains(store, driver, helpers, data_root)
         self._store = store
         self._helpers = helpers
         self._background = Background("layers")
         self._trash = Trash(driver.trash, helpers, self._background)
+        self.chains = Chains(store, driver, helpers, data_root, self._trash.kick)
         self.maker = Maker(self.chains, driver, helpers, self._background, self.release, self._trash.kick)
         self._locks = KeyedLocks()
         #: Mount point for helpers, each in its own mount namespace.
