@@ -89,8 +89,12 @@ def _clean(path: str, source: str) -> str:
 
 
 def _matching(pattern: str, *, recursive: bool) -> Iterator[str]:
-    """Paths that match, in order; what is below a match is not looked at."""
-    matches = compile_pattern(pattern, recursive=recursive)
+    """Paths that match, in order; what is below a match is not looked at. As in dockerd's classic builder
+    nothing matches a broken pattern."""
+    try:
+        matches = compile_pattern(pattern, recursive=recursive)
+    except InvalidParameter:
+        return
     depth = sys.maxsize if recursive and "**" in pattern else pattern.count("/")
     pending = [("", 0)]
     while pending:

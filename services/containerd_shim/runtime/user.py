@@ -114,7 +114,7 @@ def resolve(root: int, reference: UserRef) -> Identity:
 
     Raises InvalidParameter with Docker's texts: no matching entries, id out of range.
     """
-    user_part, _, group_part = reference.user.partition(":")
+    user_part, group_part = (*reference.user.split(":"), "")[:2]
     uid_number, gid_number = _integer(user_part), _integer(group_part)
     wanted_uid = 0 if not user_part else uid_number
     entry = next(

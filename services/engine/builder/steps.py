@@ -36,6 +36,8 @@ async def execute(tools: Tools, state: StageState, step: Instruction) -> None:
         await _workdir(tools, state, step)
     else:
         before = copy.deepcopy(state.config)
+        if step.name == "healthcheck" and (test := settings.overridden_test(before)):
+            await tools.output.say(f"Note: overriding previous HEALTHCHECK: [{' '.join(test)}]\n")
         words = settings.SETTINGS[step.name](state, step, _expander(tools, state))
         await _nothing_done(tools, state, before, words)
 

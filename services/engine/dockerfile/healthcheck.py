@@ -11,7 +11,7 @@ from services.protocol.api.containers import HealthConfig
 from services.protocol.errors import InvalidParameter
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([^.\d]*)")
 _MILLISECOND = 10**6
 
 
@@ -39,16 +39,28 @@ def inherit(config: HealthConfig, before: HealthConfig) -> HealthConfig:
 
 
 def _duration(name: str, text: str) -> int:
-    """Nanoseconds of a Go duration."""
-    if text == "0":
-        return 0
-    parts = _PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidParameter(f'time: invalid duration "{text}"')
-    value = int(sum(float(number) * _UNITS[unit] for number, unit in parts))
-    if 0 < value < _MILLISECOND:
+    """Nanoseconds of a Go duration, at least a millisecond; 0 is none."""
+    value = parse_go_duration(text)
+    if value and value < _MILLISECOND:
         raise InvalidParameter(f'Interval "{name}" cannot be less than 1ms')
     return value
+
+
+def parse_go_duration(text: str) -> int:
+    """Nanoseconds; raises ``InvalidParameter`` with the texts of Go's ``time.ParseDuration``."""
+    rest = text[1:] if text[:1] in ("+", "-") else text
+    if rest == "0":
+        return 0
+    parts = _PART.findall(rest)
+    if not parts or "".join(number + unit for number, unit in parts) != rest:
+        raise InvalidParameter(f'time: invalid duration "{text}"')
+    value = 0.0
+    for number, unit in parts:
+        if unit not in _UNITS:
+            problem = f'unknown unit "{unit}"' if unit else "missing unit"
+            raise InvalidParameter(f'time: {problem} in duration "{text}"')
+        value += float(number) * _UNITS[unit]
+    return int(-value if text.startswith("-") else value)
 
 
 def go_duration(value: int) -> str:

@@ -11,7 +11,7 @@ from services.engine.dockerfile.healthcheck import healthcheck as parse_healthch
 from services.engine.dockerfile.instructions import Instruction
 from services.engine.dockerfile.target import Target
 from services.engine.signals import parse as parse_signal
-from services.protocol.api.containers import HealthConfig
+from services.protocol.api.containers import Config, HealthConfig
 from services.protocol.errors import InvalidParameter
 
 #: Expands a word with the variables of the step.
@@ -120,6 +120,13 @@ def onbuild(state: Target, step: Instruction, expand: Expand) -> str:
     trigger = "\n".join([step.args[0], *(heredoc.following for heredoc in step.node.heredocs)])
     state.config.on_build = [*existing, trigger]
     return f"ONBUILD {trigger}"
+
+
+def overridden_test(config: Config) -> list[str]:
+    """What a HEALTHCHECK takes the place of; [] if there is none."""
+    before = config.healthcheck
+    test = before.test if isinstance(before, HealthConfig) else None
+    return [] if not test or test[0] == "NONE" else test
 
 
 def healthcheck(state: Target, step: Instruction, expand: Expand) -> str:

@@ -41,15 +41,15 @@ def boolean_filter(filters: Filters, name: str, default: bool) -> bool:
     raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
 
 
-def until_filter(filters: Filters) -> float | None:
-    """Unix seconds; raises ``InvalidParameter``."""
+def until_filter(filters: Filters, *, several: bool = False) -> float | None:
+    """Unix seconds; of *several* the earliest. Raises ``InvalidParameter``."""
     values = list(filters.get("until", ()))
     if not values:
         return None
-    if len(values) > 1:
+    if len(values) > 1 and not several:
         raise InvalidParameter("more than one until filter specified")
     try:
-        return parse_time(values[0], time.time())
+        return min(parse_time(value, time.time()) for value in values)
     except ValueError as error:
         raise InvalidParameter(f"invalid value for 'until' filter: {error}") from error
 
@@ -142,7 +142,7 @@ class Lister:
     def _selector(self, filters: Filters) -> Callable[[Record], bool]:
         before = [self._store.get(ref).created for ref in filters.get("before", ())]
         since = [self._store.get(ref).created for ref in filters.get("since", ())]
-        until = until_filter(filters)
+        until = until_filter(filters, several=True)
 
         def selects(record: Record) -> bool:
             return (

@@ -21,7 +21,7 @@ import msgspec
 from reexec.helpers.download import Download, Downloaded
 from reexec.helpers.load import Loaded
 from services.engine.helpers import Helpers, ask, document
-from services.engine.images.archive import Archive, ArchivedImage, LayerFile, host_platform
+from services.engine.images.archive import Archive, ArchivedImage, LayerFile
 from services.engine.images.changes import apply_changes
 from services.engine.images.notices import Notices
 from services.engine.images.references import parse_repository
@@ -30,8 +30,9 @@ from services.engine.images.store import ImageStore
 from services.engine.images.timestamps import rfc3339
 from services.engine.images.views import image_config
 from services.engine.layers import LayerManager, Making, chain_ids
+from services.engine.registry import platforms
 from services.protocol.api.containers import Config
-from services.protocol.errors import InvalidParameter, Unimplemented, WharfError
+from services.protocol.errors import InvalidParameter, WharfError
 from services.protocol.verbs.images import ImportArgs
 
 
@@ -169,7 +170,9 @@ class Loader:
     async def import_(self, fd: int, args: ImportArgs) -> AsyncIterator[bytes]:
         """An archive of files becomes an image of one layer. Raises before anything is sent."""
         reference = parse_repository(args.repo, args.tag) if args.repo else None
-        architecture, variant = _platform(args.platform)
+        platform = platforms.parse(args.platform) if args.platform else platforms.host()
+        if platform.os != "linux":
+            raise InvalidParameter("operating system is not supported")
         config = Config()
         apply_changes(config, args.changes)
         config.entrypoint = config.entrypoint or None
@@ -177,7 +180,7 @@ class Loader:
         try:
             created, comment = rfc3339(time.time_ns()), args.message or f"Imported from {args.source or '-'}"
             document = {
-                "architecture": architecture,
+                "architecture": platform.architecture,
                 "comment": comment,
                 "config": image_config(config),
                 "created": created,
@@ -185,8 +188,8 @@ class Loader:
                 "os": "linux",
                 "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
             }
-            if variant:
-                document["variant"] = variant
+            if platform.variant:
+                document["variant"] = platform.variant
             record = await self._store.add(msgspec.json.encode(document))
             if reference is not None:
                 await self._store.tag(reference, record.id)
@@ -195,16 +198,6 @@ class Loader:
         finally:
             await self._layers.release(layer.chain_id)
         yield line(status=record.id)
-
-
-def _platform(text: str) -> tuple[str, str]:
-    """(architecture, variant) of ``os/architecture[/variant]``; the host's where it is not said."""
-    parts = (text or host_platform()).lower().split("/")
-    if len(parts) == 1:
-        parts = ["linux", parts[0]] if parts[0] != "linux" else host_platform().split("/")
-    if parts[0] != "linux":
-        raise Unimplemented(f"operating system is not supported: {parts[0]}")
-    return parts[1], parts[2] if len(parts) > 2 else ""
 
 
 __all__ = ["Loader", "error_line", "line"]

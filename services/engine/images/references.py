@@ -142,7 +142,7 @@ def parse_repository(repo: str, tag: str) -> Reference:
     """
     reference = parse(repo)
     if reference.digest:
-        raise InvalidParameter("refusing to create a tag with a digest reference")
+        raise InvalidParameter("cannot import digest reference")
     if tag:
         if not _TAG_ONLY.fullmatch(tag):
             raise InvalidParameter("invalid tag format")

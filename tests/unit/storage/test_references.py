@@ -78,5 +78,5 @@ def test_repository_and_tag_apart() -> None:
     assert parse_repository("x", "").familiar == "x:latest"
     with pytest.raises(InvalidParameter, match="invalid tag format"):
         parse_repository("x", "a b")
-    with pytest.raises(InvalidParameter, match="refusing to create a tag with a digest reference"):
+    with pytest.raises(InvalidParameter, match="cannot import digest reference"):
         parse_repository(f"x@{DIGEST}", "")
