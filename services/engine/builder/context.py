@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import stat
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -177,10 +178,20 @@ def read_dockerfile(directory: Path, name: str) -> str:
         raise InvalidParameter(f"Cannot locate specified Dockerfile: {name}")
     text = _read(path, name)
     if (ignore := _ignore(directory)) is not None:
-        for own in (_IGNORE_FILE, os.path.normpath(name)):
-            if ignore.excludes(own) and not os.path.isdir(directory / own):
-                (directory / own).unlink(missing_ok=True)
+        for own in (_IGNORE_FILE, os.path.normpath(f"/{name}").lstrip("/")):
+            if ignore.excludes(own):
+                _leave(directory, own)
     return text
+
+
+def _leave(directory: Path, name: str) -> None:
+    """Delete the file *name* of the context: the client chose the name, and links on its way may lead
+    anywhere."""
+    parent, base = os.path.split(name)
+    path = os.path.join(resolve(directory, parent), base)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
 
 
 def _read(path: str, name: str) -> str:

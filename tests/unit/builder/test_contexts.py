@@ -10,7 +10,7 @@ import pytest
 from reexec.call import Call
 from reexec.helpers import git as helper
 from reexec.helpers.remove import remove
-from services.engine.builder import git
+from services.engine.builder import context, git
 from services.engine.builder.ignore import Ignore, leave_out
 from services.engine.builder.scoped import resolve
 from services.protocol.errors import InvalidParameter, SystemError_
@@ -136,3 +136,19 @@ def test_a_deep_tree_can_be_deleted(tmp_path: Path, depth: int) -> None:
     nest(top, depth)
     remove(str(top))
     assert not top.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["link/file", "{outside}/file", "..{outside}/file", "../../../../../..{outside}/file"]
+)
+def test_an_ignored_dockerfile_is_deleted_inside_the_context(tmp_path: Path, name: str) -> None:
+    outside, top = tmp_path / "outside", tmp_path / "top"
+    for directory in (outside, Path(f"{top}{outside}")):
+        directory.mkdir(parents=True)
+        (directory / "file").write_text("FROM scratch\n")
+    (top / "link").symlink_to(outside)
+    (top / ".dockerignore").write_text("**\n")
+    assert context.read_dockerfile(top, name.format(outside=outside)) == "FROM scratch\n"
+    assert (outside / "file").exists()
+    assert not Path(f"{top}{outside}/file").exists()
+    assert not (top / ".dockerignore").exists()
