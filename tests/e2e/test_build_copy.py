@@ -192,6 +192,13 @@ def test_triggers_with_heredocs(engine: Engine, context: Context) -> None:
     assert "\na \nb\nc\n" in done.stdout
 
 
+def test_triggers_may_want_the_same_file(engine: Engine, context: Context) -> None:
+    context.build("ONBUILD COPY src/n/z.txt /a\nONBUILD COPY src/n/z.txt /b\n", "-t", "twice")
+    context.write("again", "FROM twice\nRUN cat /a /b\n")
+    done = engine.docker("build", "-f", str(context.directory / "again"), str(context.directory))
+    assert "\nz\nz\n" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("repositories"))

@@ -49,6 +49,10 @@ class ContextUses:
         steps = (step for stage in stages for step in stage.instructions)
         return cls(len(stages) + sum(map(uses_context, steps)))
 
+    def triggered(self, steps: Sequence[Instruction]) -> None:
+        """Of triggers, which come before :meth:`begun`: each may be followed by another."""
+        self.left += sum(map(uses_context, steps))
+
     def begun(self) -> None:
         self.left -= 1
 

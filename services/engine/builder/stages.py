@@ -234,8 +234,11 @@ async def _trigger(tools: Tools, state: StageState, triggers: list[str]) -> None
     state.config.on_build = None
     plural = "" if len(triggers) == 1 else "s"
     await tools.output.say(f"# Executing {len(triggers)} build trigger{plural}\n")
-    for text in triggers:
-        await steps.execute(tools, state, single(text, tools.escape))
+    instructions = [single(text, tools.escape) for text in triggers]
+    tools.uses.triggered(instructions)
+    for step in instructions:
+        await steps.execute(tools, state, step)
+        tools.uses.done(step)
 
 
 def _declare_meta(arguments: Arguments, step: Instruction, escape: str) -> None:
