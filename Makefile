@@ -10,14 +10,13 @@ REPLAY ?= ../shared/replay
 # Debian packages, and a file that tells whether each is there.
 PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
             busybox-static:/bin/busybox procps:/bin/ps \
-            tini:/usr/bin/tini-static iproute2:/sbin/ip \
-            docker-registry:/usr/bin/docker-registry openssl:/usr/bin/openssl \
-            debootstrap:/usr/sbin/debootstrap git:/usr/bin/git \
-            docker-compose:/usr/bin/docker-compose \
+            tini:/usr/bin/tini-static iproute2:/sbin/ip git:/usr/bin/git
+TEST_PACKAGES := docker-registry:/usr/bin/docker-registry openssl:/usr/bin/openssl \
+            debootstrap:/usr/sbin/debootstrap docker-compose:/usr/bin/docker-compose \
             btrfs-progs:/bin/btrfs xfsprogs:/sbin/mkfs.xfs fuse-overlayfs:/usr/bin/fuse-overlayfs
 # A kernel that has what this host's may lack, to run tests on.
 ifeq ($(shell uname -m),x86_64)
-PACKAGES += user-mode-linux:/usr/bin/linux.uml
+TEST_PACKAGES += user-mode-linux:/usr/bin/linux.uml
 endif
 REPLAY_PACKAGES := jq:/usr/bin/jq curl:/usr/bin/curl gcc:/usr/bin/cc libc6-dev:/usr/include/stdlib.h
 
@@ -27,7 +26,7 @@ SERVICES := import services.apiserver.main, services.apiserver.server, services.
             uvicorn.protocols.http.h11_impl, gunicorn.workers.base, services.engine.launch.main, \
             services.engine.main, services.containerd_shim.main, services.containerd_shim.zygote
 
-.PHONY: help venv packages run stop test lint unit integration e2e replay bench lock clean
+.PHONY: help venv packages test-packages run stop test lint unit integration e2e replay bench lock clean
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -37,6 +36,9 @@ venv: packages $(STAMP)
 
 packages:
 	@sh tests/harness/packages.sh python3-venv:venv $(PACKAGES)
+
+test-packages:
+	@sh tests/harness/packages.sh $(TEST_PACKAGES)
 
 $(STAMP): requirements.txt requirements-dev.txt pyproject.toml | packages
 	test -x $(PYTHON) || python3 -m venv $(VENV)
@@ -55,7 +57,7 @@ stop:
 	@python3 -m examples.stop
 
 #: make test          lint, types, import rule, unit, integration and e2e tests, transcripts
-test: venv lint replay
+test: venv test-packages lint replay
 	$(PYTHON) -m pytest
 
 #: make lint          ruff (lint and format), mypy, import rule
@@ -70,11 +72,11 @@ unit: venv
 	$(PYTHON) -m pytest tests/unit
 
 #: make integration   tests with real containers, as root
-integration: venv
+integration: venv test-packages
 	$(PYTHON) -m pytest tests/integration
 
 #: make e2e           the docker command and docker-py against a real daemon, as root
-e2e: venv
+e2e: venv test-packages
 	$(PYTHON) -m pytest tests/e2e
 
 #: make replay        the transcripts of tests/replay.passing, where $(REPLAY) is there
@@ -84,7 +86,7 @@ replay: venv
 	else echo "no transcripts at $(REPLAY)"; fi
 
 #: make bench         wharfd against Debian's docker.io on this machine (BENCH=--quick for a short run)
-bench: venv
+bench: venv test-packages
 	$(PYTHON) -m bench $(BENCH)
 
 #: make lock          requirements*.txt from pyproject.toml: exact versions of everything
