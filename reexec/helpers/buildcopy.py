@@ -33,13 +33,15 @@ class BuildCopy(msgspec.Struct, frozen=True):
     the content is copied, an archive is unpacked. ``owner`` is "user[:group]", "" for root; ``mode`` as
     :func:`reexec.helpers.modes.parse_mode` reads it, "" for that of the source. ``excludes`` as in
     :class:`BuildFind`. With ``anew`` what the target has at the destination does not matter: a link
-    there is replaced, not followed."""
+    there is replaced, not followed. With ``keep_owners`` files keep the owners that they have in the
+    source; directories on the way to them are root's."""
 
     source: RootSpec
     found: Found
     target: RootSpec
     destination: str = "/"
     owner: str = ""
+    keep_owners: bool = False
     mode: str = ""
     excludes: list[str] = []
     anew: bool = False
@@ -79,7 +81,7 @@ def main(call: Call) -> int:
 
 def _can_link(args: BuildCopy) -> bool:
     """Files as they are, from a directory of the build's own, which ends with the build."""
-    plain = not args.mode and not args.excludes and not args.anew and not args.found.beneath
+    plain = not (args.mode or args.excludes or args.anew or args.found.beneath or args.keep_owners)
     return bool(args.upper) and not args.source.mounts and args.found.kind != "archive" and plain
 
 
@@ -218,7 +220,7 @@ def _receive(args: BuildCopy, told_writing: int, reading: int) -> None:
     os.write(told_writing, os.fsencode(name))
     source = FdSource(reading)
     # An archive's own owners are kept, whatever --chown says (moby: ADD).
-    extractor = Extractor(Options(owner=None if unpack else owner))
+    extractor = Extractor(Options(owner=None if unpack or args.keep_owners else owner))
     try:
         extractor.extract(decompressed(source) if unpack else source, top)
         if change is not None and made and args.found.kind == "dir" and not args.found.beneath:

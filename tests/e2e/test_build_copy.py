@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_build_contexts import commit, git
-from tests.harness.builds import Context, leftovers
+from tests.harness.builds import Context, files, leftovers, post, said
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 from tests.harness.web import Page, Site
@@ -251,3 +251,24 @@ def test_git(context: Context, site: Site) -> None:
     assert "Using cache" not in context.build(kept)
     wrong = context.build(f"ADD --checksum={'0' * 40} {url} /t", check=False)
     assert f"expected checksum to match {'0' * 40}, got {second}" in wrong
+
+
+def test_files_of_a_stage_keep_their_owners(engine: Engine) -> None:
+    """As in dockerd: those that are copied, not the directory that they are copied into."""
+    made = "mkdir /d && echo x >/d/f && chown 5:6 /d/f && chmod 4711 /d/f && chown 7:8 /d"
+    looked = "stat -c '%n %a %u:%g' /one /e /e/f /own"
+    dockerfile = (
+        f"FROM busybox AS a\nRUN {made}\nFROM busybox\nCOPY --from=a /d/f /one\nCOPY --from=a /d /e\n"
+        f"COPY --from=a --chown=1:2 /d/f /own\nRUN {looked}\n"
+    )
+    answer = said(post(engine, files(Dockerfile=dockerfile)))
+    assert "/one 4711 5:6\n/e 755 0:0\n/e/f 4711 5:6\n/own 4711 1:2\n" in answer
+    wrong = post(engine, files(Dockerfile="FROM busybox\nCOPY --from=7 /a /b\n"))
+    assert "invalid from flag value 7: index out of bounds" in wrong
+
+
+def test_what_a_health_check_takes_the_place_of_is_told(engine: Engine) -> None:
+    checks = "HEALTHCHECK CMD one two\nHEALTHCHECK NONE\nHEALTHCHECK CMD three\n"
+    answer = said(post(engine, files(Dockerfile=f"FROM busybox\n{checks}")))
+    assert answer.count("Note: overriding") == 1
+    assert "\nNote: overriding previous HEALTHCHECK: [CMD-SHELL one two]\n ---> Running in" in answer

@@ -108,6 +108,13 @@ def _refuse_buildkit(query: Query) -> None:
             raise Unimplemented(f'output "{output.type}" of a build is not implemented: it needs BuildKit')
 
 
+#: In dockerd's errors.
+_CALLED = {
+    "buildargs": "build args", "labels": "labels", "cachefrom": "cache-from", "ulimits": "ulimit settings",
+    "outputs": "outputs",
+}  # fmt: skip
+
+
 def _json(query: Query, name: str, kind: type[T]) -> T | None:
     text = query.text(name)
     if not text or text == "null":
@@ -115,4 +122,4 @@ def _json(query: Query, name: str, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
-        raise InvalidParameter(f"error reading {name}: {error}") from error
+        raise InvalidParameter(f"error reading {_CALLED[name]}: {error}") from error

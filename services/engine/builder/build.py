@@ -93,7 +93,7 @@ class Builder:
                 )
                 dockerfile = parse(filled.dockerfile, args.dockerfile)
                 whole = _until_target(program(dockerfile.nodes), args.target)
-                output = Output(quiet=args.quiet)
+                output = Output(self._tmp, quiet=args.quiet)
                 work = self._execute(args, tags, dockerfile, whole, directory, filled.owners, output)
                 task = self._background.spawn(work, name="build")
                 try:
@@ -154,7 +154,7 @@ class Builder:
     async def _run(
         self, tools: Tools, tags: list[Reference], dockerfile: Dockerfile, whole: Program, output: Output
     ) -> None:
-        args = tools.args
+        args, result = tools.args, ""
         try:
             for warning in dockerfile.warnings:
                 await output.say(f"{warning}\n")
@@ -167,6 +167,7 @@ class Builder:
             await self._cache.remember_result(record.id)
             await output.result(record.id)
             await self._tag(tags, record, output)
+            result = record.id
         except WharfError as error:
             await output.failed(error)
         except Exception as error:
@@ -175,7 +176,7 @@ class Builder:
         except asyncio.CancelledError:
             output.cut()
             raise
-        await output.close()
+        await output.close(result)
 
     async def _tag(self, tags: list[Reference], record: Record, output: Output) -> None:
         for reference in tags:

@@ -184,6 +184,7 @@ async def copy_into(
                 target=layers.root(layer_id),
                 destination=copy.destination,
                 owner=copy.options.owner,
+                keep_owners=not copy.from_context and not copy.options.owner,
                 mode=copy.options.mode,
                 excludes=list(copy.options.excludes),
                 anew=copy.options.link,

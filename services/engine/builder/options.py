@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.engine.images.references import Reference, parse_repository
+from services.engine.images.references import Reference, parse, parse_repository
 from services.protocol.errors import InvalidParameter
 from services.protocol.verbs.builder import BuildArgs
 
@@ -25,6 +25,8 @@ def check(args: BuildArgs, *, experimental: bool) -> list[Reference]:
             f'"{args.platform}": unknown operating system or architecture: invalid argument'
         )
     newest(args.build_args)
+    if any(parse(tag).digest for tag in args.tags):
+        raise InvalidParameter("build tag cannot contain a digest")
     tags = [parse_repository(tag, "").with_default_tag() for tag in args.tags]
     return list(dict.fromkeys(tags))
 

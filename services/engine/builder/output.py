@@ -53,34 +53,42 @@ class Speech:
 
 
 class Output(Speech):
-    """``quiet`` keeps back everything but the result."""
+    """``quiet`` keeps back everything but the result, until the build fails."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, tmp: Path, *, quiet: bool) -> None:
         self._quiet = quiet
+        self._kept: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(tmp))  # noqa: SIM115
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(_BACKLOG)
 
     async def line(self, line: bytes) -> None:
-        if not self._quiet:
+        if self._quiet:
+            self._kept.write(line)
+        else:
             await self._lines.put(line)
 
     async def result(self, image_id: str) -> None:
-        if self._quiet:
-            await self._lines.put(_line({"stream": f"{image_id}\n"}))
-            return
-        await self._lines.put(_line({"aux": {"ID": image_id}}))
+        await self.line(_line({"aux": {"ID": image_id}}))
         await self.say(f"Successfully built {short(image_id)}\n")
 
     async def failed(self, error: WharfError) -> None:
         detail: dict[str, object] = {"message": str(error)}
         if isinstance(error, BuildFailed) and error.code:
             detail = {"code": error.code, **detail}
+        self._kept.seek(0)
+        for line in self._kept:
+            await self._lines.put(line)
         await self._lines.put(_line({"errorDetail": detail, "error": str(error)}))
 
-    async def close(self) -> None:
+    async def close(self, quiet_result: str = "") -> None:
+        """*quiet_result* is the image's id, when the build has got to its end."""
+        self._kept.close()
+        if self._quiet and quiet_result:
+            await self._lines.put(_line({"stream": f"{quiet_result}\n"}))
         await self._lines.put(None)
 
     def cut(self) -> None:
         """The end, for a build that is cancelled: nobody may be there to make room for it."""
+        self._kept.close()
         if self._lines.full():
             self._lines.get_nowait()
         self._lines.put_nowait(None)

@@ -270,8 +270,9 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
 async def _chain(tools: Tools, origin: str) -> str:
     """The layers of a stage (by name or number) or of an image, for ``--from`` and ``from=``."""
     stage = await tools.stages.find(origin, tools.stage_index, by_number=True) if tools.stages else None
-    if stage is None and origin == str(tools.stage_index):
-        raise BuildFailed(f"invalid from flag value {origin}: refers to current build stage")
+    if stage is None and origin.isdecimal() and int(origin) >= tools.stage_index:
+        where = "refers to current build stage" if int(origin) == tools.stage_index else "index out of bounds"
+        raise BuildFailed(f"invalid from flag value {origin}: {where}")
     if stage is not None:
         chain = stage.chain_id
     else:
