@@ -124,7 +124,8 @@ def probe(call: Call) -> bytes:
             if found:
                 return msgspec.msgpack.encode(Probed(repository.session, blob.digest, blob.source))
     except TransportError as error:
-        raise _Retry(str(error)) from error
+        # Who cannot be reached at the beginning is not asked again, as with dockerd.
+        raise (_Retry if args.known else SystemError_)(str(error)) from error
     return msgspec.msgpack.encode(Probed(repository.session))
 
 

@@ -145,8 +145,13 @@ async def _locate(fetch: Fetch, copy: Copy, source: str) -> list[Located]:
 
 
 def checksum(sources: list[Located]) -> str:
-    """``file:<hex>``, ``dir:<hex>`` or ``multi:<hex>``, as the history has it."""
-    kinds = [f"{'dir' if one.found.kind == 'dir' else 'file'}:{one.found.checksum}" for one in sources]
+    """``file:<hex>``, ``dir:<hex>`` or ``multi:<hex>``, as the history has it; a download has no prefix."""
+    kinds = [
+        one.found.checksum
+        if one.downloaded
+        else f"{'dir' if one.found.kind == 'dir' else 'file'}:{one.found.checksum}"
+        for one in sources
+    ]
     if len(kinds) == 1:
         return kinds[0]
     return "multi:" + hashlib.sha256(",".join(kinds).encode()).hexdigest()

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import posixpath
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -26,10 +26,11 @@ _DOCUMENT_MODE = 0o644
 
 @dataclass(frozen=True)
 class Located:
-    """A source and the root that its path is in."""
+    """A source and the root that its path is in; ``downloaded`` from a URL."""
 
     root: RootSpec
     found: Found
+    downloaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Fetch:
             raise InvalidParameter(f"digest mismatch {downloaded.digest}: {wanted}")
         # Downloads are unpacked at request only.
         name = posixpath.basename(downloaded.path)
-        return await self._literal(place, name, unpack=bool(self.options.unpack))
+        return replace(await self._literal(place, name, unpack=bool(self.options.unpack)), downloaded=True)
 
     async def repository(self, url: str) -> list[Located]:
         """A checkout's content."""

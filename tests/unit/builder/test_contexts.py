@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from reexec.archive.rootfs import RootSpec
 from reexec.call import Call
 from reexec.helpers import git as helper
+from reexec.helpers.buildfind import Found
 from reexec.helpers.remove import remove
 from services.engine.builder import context, git
+from services.engine.builder.copying import checksum
+from services.engine.builder.copysources import Located
 from services.engine.builder.ignore import Ignore, leave_out
 from services.engine.builder.scoped import resolve
 from services.protocol.errors import InvalidParameter, SystemError_
@@ -152,3 +156,12 @@ def test_an_ignored_dockerfile_is_deleted_inside_the_context(tmp_path: Path, nam
     assert (outside / "file").exists()
     assert not Path(f"{top}{outside}/file").exists()
     assert not (top / ".dockerignore").exists()
+
+
+def test_sources_as_the_history_has_them() -> None:
+    root = RootSpec(directory="/")
+    file, directory = (Found(path="/x", name="x", kind=kind, checksum="1") for kind in ("file", "dir"))
+    assert checksum([Located(root, file)]) == "file:1"
+    assert checksum([Located(root, directory)]) == "dir:1"
+    assert checksum([Located(root, file, downloaded=True)]) == "1"
+    assert checksum([Located(root, file), Located(root, directory)]).startswith("multi:")
