@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -139,6 +141,31 @@ def test_client_that_leaves_ends_all_stages(engine: Engine) -> None:
     since = time.monotonic()
     wait_until(lambda: not leftovers(engine), "nothing is left", 20)
     assert time.monotonic() - since < 8
+
+
+def test_what_a_build_needs_stays_while_others_clean_up(engine: Engine) -> None:
+    steps = "".join(f"RUN echo {number} >/{number}\nLABEL n={number}\n" for number in range(5))
+    dockerfile = (
+        f"FROM busybox AS a\n{steps}FROM busybox\nRUN sleep 1\nCOPY --from=a /4 /x\n{steps}RUN cat /x\n"
+    )
+    over = threading.Event()
+
+    def clean() -> None:
+        while not over.is_set():
+            for what in ("container", "image", "builder"):
+                engine.docker(what, "prune", "-f")
+            for image in engine.docker("images", "-aqf", "dangling=true").stdout.split():
+                engine.docker("rmi", "-f", image, check=False)
+
+    with ThreadPoolExecutor() as threads:
+        cleaning = threads.submit(clean)
+        try:
+            lines, error = build(engine, dockerfile)
+        finally:
+            over.set()
+        cleaning.result()
+    assert not error
+    assert own(lines) == ["4"]
 
 
 def test_much_output_of_a_stage_that_waits_its_turn(engine: Engine) -> None:

@@ -24,19 +24,22 @@ _HUB = "https://index.docker.io/v1/"
 
 
 class Bases:
-    """Of one build. ``registry_config`` is ``X-Registry-Config``; ``always`` pulls even what is here."""
+    """Of one build. ``registry_config`` is ``X-Registry-Config``; ``pins`` gets the ids of what is given;
+    ``always`` pulls even what is here."""
 
     def __init__(
         self,
         images: ImageManager,
         transfers: Transfers,
         registry_config: str,
+        pins: set[str],
         *,
         always: bool,
     ) -> None:
         self._images = images
         self._transfers = transfers
         self._accounts = _accounts(registry_config)
+        self._pins = pins
         self._always = always
         self._pulled: set[str] = set()
         #: Stages that want the same image at the same time pull it once.
@@ -62,6 +65,7 @@ class Bases:
         record = self._images.store.by_id(self._images.resolve(name, platform).id)
         if record is None:
             raise NotFound(f"No such image: {name}")
+        self._pins.add(record.id)
         return record
 
     async def _pull(self, name: str, platform: str, output: Speech) -> None:

@@ -113,7 +113,7 @@ class Builder:
         owners: str | None,
         output: Output,
     ) -> None:
-        with self._cache.pins() as pins:
+        with self._cache.pins() as pins, running.building(self._services, directory.name):
             tools = self._tools(args, dockerfile, whole, directory, owners, output, pins)
             await self._run(tools, tags, dockerfile, whole, output)
             self._cache.touch(pins)
@@ -136,14 +136,14 @@ class Builder:
             helpers=self._helpers,
             cache=self._cache,
             pins=pins,
-            cache_sources=CacheSources(self._images, self._layers, args.cache_from, newest),
+            cache_sources=CacheSources(self._images, self._layers, args.cache_from, newest, pins),
             args=args,
             output=output,
             arguments=Arguments(args.build_args),
             escape=dockerfile.escape,
             context=directory,
             tmp=self._tmp,
-            bases=Bases(self._images, self._transfers, args.registry_config, always=args.pull),
+            bases=Bases(self._images, self._transfers, args.registry_config, pins, always=args.pull),
             caches=self.caches,
             owners=owners,
             newest=newest,

@@ -20,21 +20,28 @@ class CacheSources:
     """Of one build. Names of images that are not here count for nothing, as in dockerd."""
 
     def __init__(
-        self, images: ImageManager, layers: LayerManager, names: Sequence[str], newest: int | None
+        self,
+        images: ImageManager,
+        layers: LayerManager,
+        names: Sequence[str],
+        newest: int | None,
+        pins: set[str],
     ) -> None:
         self._images = images
         self._layers = layers
         self._names = tuple(names)
         self._newest = newest
+        self._pins = pins
         self._restricted = bool(names)
         self._sources: list[Record] = []
         for name in names:
             with contextlib.suppress(NotFound):
                 self._sources.append(images.store.get(name))
+        pins.update(source.id for source in self._sources)
 
     def fresh(self) -> CacheSources:
         """The same for another stage."""
-        return CacheSources(self._images, self._layers, self._names, self._newest)
+        return CacheSources(self._images, self._layers, self._names, self._newest, self._pins)
 
     def allow(self, image_id: str) -> bool:
         """Whether the cache's own image may be used: always, unless sources were named."""
@@ -69,7 +76,7 @@ class CacheSources:
         # The source holds the layer until the new image does.
         return await self._images.build(
             state.record, layer, state.config,
-            author=state.author, created_by=created_by, created=self._newest,
+            author=state.author, created_by=created_by, pins=self._pins, created=self._newest,
         )  # fmt: skip
 
 

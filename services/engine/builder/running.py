@@ -8,7 +8,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import msgspec
@@ -56,6 +56,16 @@ def host_config(args: BuildArgs) -> HostConfig:
         ulimits=args.ulimits or None,
         cgroup_parent=args.cgroup_parent,
     )
+
+
+@contextlib.contextmanager
+def building(services: Services, build_id: str) -> Iterator[None]:
+    """Containers of the build are not pruned, whatever state they are in."""
+    services.busy.add(_PREFIX + build_id)
+    try:
+        yield
+    finally:
+        services.busy.discard(_PREFIX + build_id)
 
 
 def belongs_to(entry: Entry, build_id: str) -> bool:

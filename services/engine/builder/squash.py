@@ -27,7 +27,7 @@ async def squash(tools: Tools, record: Record, base: Record | None) -> Record:
         )
         layer = await tools.layers.difference(base.chain_id if base else "", changes)
     try:
-        return await tools.images.squash(record, base, layer, created=tools.newest)
+        return await tools.images.squash(record, base, layer, created=tools.newest, pins=tools.pins)
     finally:
         await tools.layers.release(layer.chain_id)
 

@@ -120,9 +120,14 @@ async def _commit(
     """The step's image becomes the stage's."""
     parent = state.image_id
     state.record = await tools.images.build(
-        state.record, layer, config, author=state.author, created_by=created_by, created=tools.newest
+        state.record,
+        layer,
+        config,
+        author=state.author,
+        created_by=created_by,
+        pins=tools.pins,
+        created=tools.newest,
     )
-    tools.pins.add(state.record.id)
     if parent:
         await tools.cache.remember(parent, key, state.record.id)
 

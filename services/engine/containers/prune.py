@@ -17,14 +17,18 @@ log = logging.getLogger(__name__)
 
 
 async def prune(services: Services, args: Filters) -> PruneReply:
-    """Remove every container that does not run; volumes stay. One prune at a time (``Conflict``)."""
+    """Remove every container that does not run, but those of builds that go on; volumes stay.
+
+    One prune at a time (``Conflict``)."""
     tests = compile_prune(args.filters, time.time())
     if services.pruning.locked():
         raise Conflict("a prune operation is already running")
     async with services.pruning:
         reply = PruneReply()
         for entry in services.registry:
-            if entry.state.status in ACTIVE or not all(test(entry) for test in tests):
+            if entry.state.status in ACTIVE or entry.definition.request_id in services.busy:
+                continue
+            if not all(test(entry) for test in tests):
                 continue
             try:
                 size, _ = await services.layers.sizes(entry.id)

@@ -35,6 +35,8 @@ class Services:
     execs: ExecTable = field(init=False)
     #: Held by the one prune that may run.
     pruning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Requests that go on, and whose containers no prune takes away.
+    busy: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.execs = ExecTable(self.exec_root)

@@ -29,11 +29,12 @@ async def commit(
     comment: str,
     created_by: str,
     created: int | None = None,
+    pins: set[str] | None = None,
 ) -> Record:
     """Register the image of *parent*'s layers and *layer*, which the caller holds.
 
     A layer without content is none: the step is recorded as an empty one. *created* is Unix seconds, now
-    if it is not given.
+    if it is not given. *pins* is for :meth:`ImageStore.add`.
     """
     empty = layer is None or layer.diff_id == EMPTY
     made = _when(created)
@@ -54,11 +55,17 @@ async def commit(
     }
     if parent is not None and parent.config.variant:
         document["variant"] = parent.config.variant
-    return await store.add(msgspec.json.encode(document), parent=parent.id if parent else "")
+    return await store.add(msgspec.json.encode(document), parent=parent.id if parent else "", pins=pins)
 
 
 async def squash(
-    store: ImageStore, record: Record, base: Record | None, layer: Layer, *, created: int | None
+    store: ImageStore,
+    record: Record,
+    base: Record | None,
+    layer: Layer,
+    *,
+    created: int | None,
+    pins: set[str],
 ) -> Record:
     """Register *record* with *layer* (which the caller holds) instead of its layers on *base*.
 
@@ -77,7 +84,7 @@ async def squash(
         history=[*history[:known], *own, merge],
         rootfs={"type": "layers", "diff_ids": below if empty else [*below, layer.diff_id]},
     )
-    return await store.add(msgspec.json.encode(document), parent=base.id if base else "")
+    return await store.add(msgspec.json.encode(document), parent=base.id if base else "", pins=pins)
 
 
 def _when(created: int | None) -> str:

@@ -148,21 +148,22 @@ class ImageManager:
         *,
         author: str,
         created_by: str,
+        pins: set[str],
         created: int | None = None,
     ) -> Record:
         """A build step's image: *parent*'s layers and *layer* (held by the caller), if it has anything.
 
-        *created*: Unix seconds, now if it is not given."""
+        *created*: Unix seconds, now if it is not given. *pins*: images of the build, which get its id."""
         return await committing.commit(
             self.store, parent, layer, config,
-            author=author, comment="", created_by=created_by, created=created,
+            author=author, comment="", created_by=created_by, created=created, pins=pins,
         )  # fmt: skip
 
     async def squash(
-        self, record: Record, base: Record | None, layer: Layer, *, created: int | None
+        self, record: Record, base: Record | None, layer: Layer, *, created: int | None, pins: set[str]
     ) -> Record:
         """*record* with *layer* (held by the caller) in place of its own layers on *base*."""
-        return await committing.squash(self.store, record, base, layer, created=created)
+        return await committing.squash(self.store, record, base, layer, created=created, pins=pins)
 
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         record = self.store.get(ref)

@@ -147,6 +147,8 @@ class Remover:
             if use.running:
                 text = f"image is being used by running container {use.id[:12]}"
                 return _Conflict(text, hard=True, used=True)
+        if any(holds(record.id) for holds in self._store.holders):
+            return _Conflict("image is being used by a build", hard=True, used=True)
         if not soft:
             return None
         if names and self._store.references(record.id):

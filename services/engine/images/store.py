@@ -146,12 +146,15 @@ class ImageStore:
             return None  # ambiguous: as in dockerd, no image
         return f"sha256:{matches[0]}"
 
-    async def add(self, blob: bytes, *, parent: str = "") -> Record:
+    async def add(self, blob: bytes, *, parent: str = "", pins: set[str] | None = None) -> Record:
         """Register the image whose configuration is *blob*; the same one again is that one.
 
-        Its layers are registered and held by the caller; the image holds them from now on as well.
+        Its layers are registered and held by the caller; the image holds them from now on as well. Its
+        id is put into *pins* before anybody can see the image, and remove it.
         """
         image_id = "sha256:" + hashlib.sha256(blob).hexdigest()
+        if pins is not None:
+            pins.add(image_id)
         async with self._locks.hold(image_id):
             if (record := self._records.get(image_id)) is not None:
                 return record
