@@ -76,6 +76,13 @@ def test_an_image_that_somebody_has_is_no_build_cache(engine: Engine) -> None:
     assert "Using cache" in build(engine, "FROM busybox\nRUN echo x >/x\n")
 
 
+def test_stages_are_no_build_cache(engine: Engine) -> None:
+    build(engine, "FROM busybox\nRUN echo x >/x\nFROM busybox\nCOPY --from=0 /x /y\n", "t=kept")
+    assert records(engine) == []
+    assert prune(engine, "all=1") == {"CachesDeleted": None, "SpaceReclaimed": 0}
+    assert len(engine.docker("images", "-f", "dangling=true", "-q").stdout.split()) == 1
+
+
 def test_dead_ends_are_shown_and_pruned(engine: Engine) -> None:
     fail(engine, 5000)
     tip, first = sorted(records(engine), key=lambda one: -int(one["Size"]))

@@ -127,7 +127,8 @@ class BuildCache:
         )
 
     async def remember_result(self, image_id: str) -> None:
-        """What a build was asked for is no cache."""
+        """What a build was asked for, or one of its stages has made, is no cache: as with dockerd it is an
+        image without a name."""
         if image_id not in self._results:
             self._results.add(image_id)
             await self._store.execute("INSERT OR REPLACE INTO build_results VALUES (?)", image_id)

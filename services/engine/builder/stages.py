@@ -165,7 +165,10 @@ class Stages:
     async def _stage(self, tools: Tools, stage: Stage) -> StageState:
         tools.removals = Removals(tools.services, tools.output)
         try:
-            return await self._build(tools, stage)
+            state = await self._build(tools, stage)
+            if state.record is not None:
+                await tools.cache.remember_result(state.record.id)
+            return state
         finally:
             await tools.removals.finish()
 
