@@ -1,7 +1,7 @@
 """A tree into another without writing it again: by moving its files, by hard links, or by the kernel.
 
 Works on descriptors, of directories on one mount; no link is followed on either side. A file whose owner
-has to be another is copied, as is one that cannot be linked. Directories are made.
+has to be another is copied, as is one that cannot be linked or has other names. Directories are made.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Linker:
                 os.close(made)
 
     def _one(self, source: int, name: str, target: int, top: int, path: str, found: os.stat_result) -> None:
-        if self.way is not Way.COPY or found.st_nlink == 1:
+        if found.st_nlink == 1 or stat.S_ISSOCK(found.st_mode):
             self.file(source, name, target, name)
             return
         first = self._copies.setdefault((found.st_dev, found.st_ino), path)
@@ -123,7 +123,9 @@ class Linker:
         if stat.S_ISSOCK(found.st_mode):
             return  # a socket has no place in an archive, and so none in a layer
         self._make_room(target, new)
-        if (found.st_uid, found.st_gid) == self.owner and self.way is not Way.COPY:
+        # What has another name may be in a layer below already: the two would be links to each other there.
+        alone = found.st_nlink == 1
+        if alone and (found.st_uid, found.st_gid) == self.owner and self.way is not Way.COPY:
             with contextlib.suppress(OSError):  # too many links, another file system
                 self._same(source, name, target, new)
                 return

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.builds import files, leftovers, post
+from tests.harness.builds import files, leftovers, post, said
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
@@ -166,6 +166,17 @@ def test_what_a_build_needs_stays_while_others_clean_up(engine: Engine) -> None:
         cleaning.result()
     assert not error
     assert own(lines) == ["4"]
+
+
+def test_files_of_a_large_tree_are_no_links_to_each_other(engine: Engine) -> None:
+    """Although the same files of the context are in three layers."""
+    lines = (
+        "FROM busybox AS a", "COPY many /x", "FROM a", "COPY many /y", "COPY many /z",
+        "RUN cp -a /x /y /z /tmp && echo changed >/tmp/x/1 && cat /tmp/y/1 /tmp/z/1 && stat -c %h /z/1",
+    )  # fmt: skip
+    names = {f"many__{number}": "as it was\n" for number in range(600)}
+    answer = said(post(engine, files(Dockerfile="\n".join(lines), **names), "nocache=1"))
+    assert "\nas it was\nas it was\n1\n" in answer
 
 
 def test_much_output_of_a_stage_that_waits_its_turn(engine: Engine) -> None:
