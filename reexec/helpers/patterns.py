@@ -6,6 +6,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from services.protocol.errors import InvalidParameter
 
@@ -19,30 +20,70 @@ def compile_pattern(pattern: str, *, recursive: bool = False) -> Callable[[str],
 
     Raises ``InvalidParameter`` ("syntax error in pattern").
     """
-    out, at = "", 0
+    items, at = [""], 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if recursive and pattern.startswith("**", at - 1):
             directories = pattern.startswith("/", at + 1)
-            out += "(?:.*/)?" if directories else ".*"
+            wild = _DIRECTORIES if directories else _ANYTHING
+            items += [] if items[-2:] == [wild, ""] else [wild, ""]
             at += 2 if directories else 1
         elif char == "*":
-            out += "[^/]*"
+            items += [_NAME, ""]
         elif char == "?":
-            out += "[^/]"
+            items[-1] += _ONE
         elif char == "[":
             part, at = _class(pattern, at)
-            out += part
+            items[-1] += part
         elif char == "\\":
             if at == len(pattern):
                 raise InvalidParameter("syntax error in pattern")
-            out += re.escape(pattern[at])
+            items[-1] += re.escape(pattern[at])
             at += 1
         else:
-            out += re.escape(char)
-    compiled = re.compile(out, re.DOTALL)
+            items[-1] += re.escape(char)
+    compiled = re.compile(_expression(items), re.DOTALL)
     return lambda path: compiled.fullmatch(path) is not None
+
+
+#: A character of a name, and what comes before a class.
+_ONE, _NO_SLASH = "[^/]", "(?!/)"
+_NAME, _ANYTHING, _DIRECTORIES = "[^/]*", ".*", "(?:.*/)?"
+_SHORTEST = {_NAME: "[^/]*?", _ANYTHING: ".*?", _DIRECTORIES: "(?:.*?/)??"}
+
+
+def _expression(items: list[str]) -> str:
+    """Of texts and, between them, wildcards.
+
+    Where another wildcard can take all that is left over, the first place of what is between the two is as
+    good as any, and is kept to (an atomic group): else a pattern of many wildcards would take for ever.
+    """
+    wide = [at for at in range(1, len(items), 2) if items[at] != _NAME]
+    ends = [*wide, len(items)]
+    out = _names(items[: ends[0]], items[ends[0]] if wide else "")
+    for here, end in pairwise(ends):
+        follows = items[end] if end < len(items) else ""
+        part = _names(items[here + 1 : end], follows)
+        if follows == _ANYTHING or (follows and items[end - 1].endswith("/")):
+            out += f"(?>{_SHORTEST[items[here]]}{part})"
+        else:
+            out += items[here] + part
+    return out
+
+
+def _names(items: list[str], follows: str) -> str:
+    """*items* without wide wildcards; the wildcard *follows* comes behind them."""
+    out = items[0] if items else ""
+    for at in range(1, len(items), 2):
+        text = items[at + 1]
+        last = at + 2 >= len(items)
+        crosses = "/" in text.replace(_ONE, "").replace(_NO_SLASH, "")
+        if not crosses and (not last or follows == _ANYTHING):
+            out += f"(?>{_SHORTEST[_NAME]}{text})"
+        else:
+            out += _SHORTEST[_NAME] + text
+    return out
 
 
 def _class(pattern: str, at: int) -> tuple[str, int]:
@@ -60,7 +101,7 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
         body += f"{re.escape(low)}-{re.escape(high)}"
     if at >= len(pattern) or not body:
         raise InvalidParameter("syntax error in pattern")
-    return f"(?!/)[{'^' if negated else ''}{body}]", at + 1
+    return f"{_NO_SLASH}[{'^' if negated else ''}{body}]", at + 1
 
 
 def _member(pattern: str, at: int) -> tuple[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from reexec.helpers.modes import parse_mode
@@ -103,3 +105,16 @@ def test_exclusions() -> None:
     assert some.has_exceptions
     found = [path for path in ("x.md", "a/x.md", "b", "a/b", "b/d", "b/c", "b/c/d") if some.excludes(path)]
     assert found == ["x.md", "b", "a/b", "b/d"]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a*" * 12 + "b", "**/" * 12 + "b", "**/a/" * 12 + "b", "**a*" * 12 + "b", "a*/**/" * 12 + "b"]
+)
+def test_patterns_of_many_wildcards_take_no_time(pattern: str) -> None:
+    """A ``.dockerignore`` is the client's, and matched in the engine."""
+    began = time.monotonic()
+    flat, deep = "a" * 200, "/".join("a" * 200)
+    assert not Exclusions([pattern]).excludes(flat)
+    assert not Exclusions([pattern]).excludes(deep)
+    assert Exclusions([pattern]).excludes(f"{deep}/b" if "/" in pattern else f"{flat}b")
+    assert time.monotonic() - began < 1
