@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from tests.harness import SESSION
@@ -124,11 +125,14 @@ class Engine:
     def kill(self, *names: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to services at once, and see them gone (each is restarted by its supervisor)."""
         pids = self.service_pids()
+        workers = psutil.Process(pids["apiserver"]).children() if "apiserver" in names else []
         handles = [os.pidfd_open(pids[name]) for name in names]
         for handle in handles:
             signal.pidfd_send_signal(handle, number)
         for handle in handles:
             os.close(handle)
+        # A worker answers until it notices, and nobody does from then until the next API server listens.
+        psutil.wait_procs(workers, timeout=30)
         wait_until(
             lambda: all(self.service_pids().get(name, pids[name]) != pids[name] for name in names),
             f"{', '.join(names)} restarted",

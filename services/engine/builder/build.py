@@ -32,7 +32,7 @@ from services.engine.images.model import Record
 from services.engine.images.references import Reference
 from services.engine.images.transfers import Transfers
 from services.engine.layers import LayerManager
-from services.engine.scopes import Background
+from services.engine.scopes import Background, settled, shielded
 from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 from services.protocol.verbs.builder import BuildArgs, PruneArgs, PruneReply
 
@@ -69,10 +69,13 @@ class Builder:
         with contextlib.suppress(WharfError):  # they wait for the next start then
             await self.caches.sweep()
         for build_id in context.left(self._tmp):
-            for entry in list(self._services.registry):
-                if running.belongs_to(entry, build_id):
-                    await remove(self._services, entry, force=True, volumes=True)
+            await self._remove_containers(build_id)
             await asyncio.to_thread(context.sweep, self._tmp, build_id)
+
+    async def _remove_containers(self, build_id: str) -> None:
+        for entry in list(self._services.registry):
+            if running.belongs_to(entry, build_id):
+                await remove(self._services, entry, force=True, volumes=True)
 
     async def prune(self, args: PruneArgs) -> PruneReply:
         reply = await self._pruning.prune(args)
@@ -96,12 +99,17 @@ class Builder:
                 output = Output(self._tmp, quiet=args.quiet)
                 work = self._execute(args, tags, dockerfile, whole, directory, filled.owners, output)
                 task = self._background.spawn(work, name="build")
+                left = True
                 try:
                     async for line in output.lines():
                         yield line
+                    left = False
                 finally:
                     task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+                    await settled(asyncio.gather(task, return_exceptions=True))
+                    if left:
+                        # A step that fails just then keeps its container, as a failed step does.
+                        await shielded(self._remove_containers(directory.name))
 
     async def _execute(
         self,
