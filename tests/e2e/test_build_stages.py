@@ -37,7 +37,8 @@ def own(lines: list[str]) -> list[str]:
 
 
 _MEET = """RUN --mount=type=cache,target=/meet set -e; echo {0} begins; >/meet/{0}; \\
-for other in a b c; do n=0; while ! test -e /meet/$other; do n=$((n+1)); test $n -lt 3000; sleep 0.01; done; done; echo {0} ends"""
+for other in a b c; do n=0; \\
+while ! test -e /meet/$other; do n=$((n+1)); test $n -lt 3000; sleep 0.01; done; done; echo {0} ends"""
 _MEETING = (
     *(f"FROM busybox AS {name}\n{_MEET.format(name)}; echo content >/c\n" for name in "abc"),
     "FROM busybox\nCOPY --from=c /c /c\nCOPY --from=a /bin/true /a\nRUN cat /c\n",
