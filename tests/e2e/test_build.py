@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.builds import archive, leftovers, member, post, traces
+from tests.harness.builds import archive, leftovers, member, post, traces, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
@@ -45,7 +45,7 @@ def test_client_that_leaves_ends_the_build(engine: Engine) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     since = time.monotonic()
-    wait_until(lambda: not leftovers(engine), "nothing is left", 10)
+    wait_nothing_left(engine, 10)
     assert time.monotonic() - since < 5
 
 
@@ -56,7 +56,7 @@ def test_client_may_leave_at_any_time(engine: Engine, delay: float) -> None:
     time.sleep(delay)
     process.kill()
     process.wait()
-    wait_until(lambda: not leftovers(engine), "nothing is left", 15)
+    wait_nothing_left(engine, 15)
     assert "Successfully built" in build(engine, dockerfile).stdout
     assert not leftovers(engine)
 
@@ -67,7 +67,7 @@ def test_crash_in_a_build_orphans_nothing_and_keeps_its_steps(engine: Engine) ->
     process.kill()
     process.wait()
     engine.wait_ready()
-    wait_until(lambda: not leftovers(engine), "nothing is left", 20)
+    wait_nothing_left(engine, 20)
     again = build(engine, SLOW.replace("sleep 60", "sleep 0")).stdout
     assert again.count("Using cache") == 1
     assert "Successfully built" in again

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_build_contexts import commit, git
-from tests.harness.builds import Context, files, leftovers, post, said
+from tests.harness.builds import Context, files, post, said, wait_nothing_left
 from tests.harness.engine import Engine
-from tests.harness.readiness import wait_until
 from tests.harness.web import Page, Site
 
 pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(180)]
@@ -41,7 +40,7 @@ def context(engine: Engine, tmp_path: Path) -> Iterator[Context]:
     (tmp_path / "src/link").symlink_to("../../../../../../../etc/hostname")
     yield context
     engine.remove_containers()
-    wait_until(lambda: not leftovers(engine), "nothing is left", 10)
+    wait_nothing_left(engine, 10)
 
 
 def shown(context: Context, text: str, directory: str = "/t") -> list[str]:

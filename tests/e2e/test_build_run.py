@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.builds import Context, leftovers
+from tests.harness.builds import Context, wait_nothing_left
 from tests.harness.engine import Engine
-from tests.harness.readiness import wait_until
 
 pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(180)]
 
@@ -35,7 +34,7 @@ def classic() -> object:
 def nothing_left(engine: Engine) -> object:
     yield
     engine.remove_containers()
-    wait_until(lambda: not leftovers(engine), "nothing is left", 10)
+    wait_nothing_left(engine, 10)
 
 
 def test_heredocs_of_the_shell(build: Build) -> None:

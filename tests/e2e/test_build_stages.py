@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.builds import files, leftovers, post, said
+from tests.harness.builds import files, post, said, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
@@ -68,7 +68,15 @@ COPY --from=slow / /
     assert time.monotonic() - began < 20
     assert own(lines) == ["slow fails"]
     assert "returned a non-zero code: 3" in error
-    wait_until(lambda: not leftovers(engine), "nothing is left")
+    wait_nothing_left(engine)
+
+
+def test_stages_that_fail_at_the_same_time_leave_nothing(engine: Engine) -> None:
+    """The first one cancels the others while they remove their containers."""
+    dockerfile = "".join(f"FROM busybox\nRUN : {number}; exit 5\n" for number in range(6))
+    for _ in range(4):
+        assert "non-zero code: 5" in build(engine, dockerfile, "nocache=1&forcerm=1")[1]
+    wait_nothing_left(engine)
 
 
 def test_a_failure_waits_for_the_stages_before_it(engine: Engine) -> None:
@@ -133,7 +141,7 @@ def test_client_that_leaves_ends_all_stages(engine: Engine) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     since = time.monotonic()
-    wait_until(lambda: not leftovers(engine), "nothing is left", 20)
+    wait_nothing_left(engine, 20)
     assert time.monotonic() - since < 8
 
 
@@ -197,7 +205,7 @@ def test_crash_of_the_engine_keeps_the_finished_steps_of_all_stages(engine: Engi
     process.kill()
     process.wait()
     engine.wait_ready()
-    wait_until(lambda: not leftovers(engine), "nothing is left", 20)
+    wait_nothing_left(engine, 20)
     lines, error = build(engine, (first + second).format(0), "")
     assert not error
     assert lines.count(" ---> Using cache") == 2

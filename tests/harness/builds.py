@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
 
 
 def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
@@ -65,6 +66,15 @@ def leftovers(engine: Engine) -> list[str]:
     contexts = [path.name for path in (engine.data_root / "tmp").glob("build-*")]
     shims = [path.name for path in (engine.exec_root / "shims").iterdir()]
     return engine.docker("ps", "-aq").stdout.split() + contexts + shims
+
+
+def wait_nothing_left(engine: Engine, timeout: float = 30) -> None:
+    """Raises ``AssertionError`` that says what is left after *timeout* seconds."""
+    try:
+        wait_until(lambda: not leftovers(engine), "nothing is left", timeout)
+    except TimeoutError as error:
+        listed = engine.docker("ps", "-a", "--no-trunc").stdout
+        raise AssertionError(f"{error}: {leftovers(engine)}\n{listed}\n{engine.log_tail(80)}") from None
 
 
 def traces(engine: Engine) -> set[str]:

@@ -233,7 +233,8 @@ async def _run_container(
         raise
     except Exception:
         if tools.args.force_remove:
-            await running.drop(tools.services, entry, tools.output)
+            # To its end: a stage before this one that fails meanwhile cancels it.
+            await shielded(running.drop(tools.services, entry, tools.output))
         raise
     if tools.args.remove and tools.removals is not None:
         await tools.removals.begin(entry)
