@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import posixpath
+import tarfile
 
 import msgspec
 
 from reexec.archive.bounds import Bounded
-from reexec.archive.streams import BLOCK, CutOff, FdSource, decompressed
+from reexec.archive.filling import fill
+from reexec.archive.streams import BLOCK, FdSource, decompressed
 from reexec.archive.tarfmt import Data, members
 from reexec.call import Call
 from reexec.registry import register
@@ -59,7 +61,7 @@ def _unpack(source: Bounded, directory: str) -> Loaded:
         if reader is not None:
             links.pop(name, None)
             files[name] = len(sizes)
-            _copy(reader, info.size, os.path.join(directory, str(len(sizes))))
+            _copy(info, reader, os.path.join(directory, str(len(sizes))))
             sizes.append(info.size)
         elif info.issym():
             files.pop(name, None)
@@ -89,17 +91,9 @@ def _follow(name: str, links: dict[str, str], files: dict[str, int]) -> int | No
     return None
 
 
-def _copy(reader: Data, size: int, path: str) -> None:
+def _copy(info: tarfile.TarInfo, reader: Data, path: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        left = size
-        while left:
-            data = reader.read(min(left, BLOCK))
-            if not data:
-                raise CutOff
-            left -= len(data)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+        fill(info, reader, fd)
     finally:
         os.close(fd)

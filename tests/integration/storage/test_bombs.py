@@ -8,6 +8,7 @@ import lzma
 import os
 import resource
 import tarfile
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 import zstandard
 
 from reexec.archive import bounds, streams
+from reexec.helpers.load import unpack
 from services.protocol.errors import WharfError
 from tests.integration.storage.storage import storage
 from tests.integration.storage.test_extract import apply
@@ -131,3 +133,13 @@ def test_holes_stay_holes(tree: Path) -> None:
 def test_maps_of_sparse_files_that_lie_are_refused(tree: Path, places: list[tuple[int, int]]) -> None:
     with pytest.raises(WharfError, match="^archive/tar: invalid tar header"):
         apply(tree, sparse(places, 100, b"abcdef" * 2))
+
+
+def test_holes_of_a_loaded_archive_stay_holes(tmp_path: Path) -> None:
+    """A few hundred bytes may claim gigabytes of zeros: they must not become blocks of the disk."""
+    with tempfile.TemporaryFile() as archive:
+        archive.write(sparse([(1 << 20, 3)], 8 << 30, b"abc"))
+        archive.seek(0)
+        assert unpack(str(tmp_path), archive.fileno()).files == {"s": 0}
+    found = (tmp_path / "0").stat()
+    assert found.st_size == 8 << 30 and found.st_blocks < 100
