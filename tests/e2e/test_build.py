@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.builds import archive, leftovers, member, post, traces, wait_nothing_left
+from tests.harness.builds import archive, begin, leftovers, member, post, traces, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
@@ -26,22 +26,14 @@ def build(engine: Engine, dockerfile: str, *flags: str, check: bool = True) -> A
     return engine.docker("build", *flags, "-", stdin=dockerfile, check=check)
 
 
-def begin(engine: Engine, dockerfile: str, *, wait: bool = True) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        ["docker", "build", "-"],
-        env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdin is not None
-    process.stdin.write(dockerfile.encode())
-    process.stdin.close()
-    if wait:
-        wait_until(lambda: "sleep" in engine.docker("ps").stdout, "the second step runs")
+def begin_slow(engine: Engine) -> subprocess.Popen[bytes]:
+    process = begin(engine, SLOW)
+    wait_until(lambda: "sleep" in engine.docker("ps").stdout, "the second step runs")
     return process
 
 
 def test_client_that_leaves_ends_the_build(engine: Engine) -> None:
-    process = begin(engine, SLOW)
+    process = begin_slow(engine)
     process.send_signal(signal.SIGKILL)
     process.wait()
     since = time.monotonic()
@@ -52,7 +44,7 @@ def test_client_that_leaves_ends_the_build(engine: Engine) -> None:
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.35, 0.5])
 def test_client_may_leave_at_any_time(engine: Engine, delay: float) -> None:
     dockerfile = "FROM busybox\n" + f"WORKDIR /w{delay}\nRUN true\nCOPY Dockerfile /d\n" * 8
-    process = begin(engine, dockerfile, wait=False)
+    process = begin(engine, dockerfile)
     time.sleep(delay)
     process.kill()
     process.wait()
@@ -62,7 +54,7 @@ def test_client_may_leave_at_any_time(engine: Engine, delay: float) -> None:
 
 
 def test_crash_in_a_build_orphans_nothing_and_keeps_its_steps(engine: Engine) -> None:
-    process = begin(engine, SLOW)
+    process = begin_slow(engine)
     engine.kill("engine")
     process.kill()
     process.wait()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.builds import files, post, said, wait_nothing_left
+from tests.harness.builds import begin, files, post, said, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
@@ -129,14 +127,7 @@ def test_steps_in_common_are_taken_once(engine: Engine) -> None:
 
 def test_client_that_leaves_ends_all_stages(engine: Engine) -> None:
     dockerfile = "".join(f"FROM busybox\nRUN : {number}; sleep 60\n" for number in range(4))
-    process = subprocess.Popen(
-        ["docker", "build", "-"],
-        env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdin is not None
-    process.stdin.write(dockerfile.encode())
-    process.stdin.close()
+    process = begin(engine, dockerfile)
     wait_until(lambda: engine.docker("ps", "-q").stdout.count("\n") == 4, "all stages run")
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -192,14 +183,7 @@ def test_crash_of_the_engine_keeps_the_finished_steps_of_all_stages(engine: Engi
     name = f"{time.time_ns()}"
     first = f"FROM busybox AS a\nRUN echo {name} a >/a\nRUN : {name} a; sleep {{0}}\n"
     second = f"FROM busybox\nRUN echo {name} b >/b\nRUN : {name} b; sleep {{0}}\n"
-    process = subprocess.Popen(
-        ["docker", "build", "-"],
-        env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdin is not None
-    process.stdin.write((first + second).format(60).encode())
-    process.stdin.close()
+    process = begin(engine, (first + second).format(60))
     wait_until(lambda: engine.docker("ps", "--no-trunc").stdout.count("sleep 60") == 2, "both stages sleep")
     engine.kill("engine")
     process.kill()

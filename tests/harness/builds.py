@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import tarfile
@@ -59,6 +60,19 @@ def said(answer: str) -> str:
     """What the steps of a build wrote."""
     lines: list[dict[str, Any]] = [json.loads(line) for line in answer.splitlines()]
     return "".join(line.get("stream", "") for line in lines)
+
+
+def begin(engine: Engine, dockerfile: str) -> subprocess.Popen[bytes]:
+    """A build by the docker command that goes on by itself."""
+    process = subprocess.Popen(
+        ["docker", "build", "-"],
+        env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(dockerfile.encode())
+    process.stdin.close()
+    return process
 
 
 def leftovers(engine: Engine) -> list[str]:
