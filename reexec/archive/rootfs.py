@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import msgspec
 
@@ -43,16 +44,27 @@ def gone(pid: int) -> str:
     return f"process {pid} has ended"
 
 
-def reach(spec: RootSpec) -> int:
-    """A descriptor of the root of *spec*'s process, for :func:`enter`; -1 if it has none.
+class Reached(NamedTuple):
+    """Descriptors of a process's root and mount namespace: with them its end is no obstacle."""
+
+    root: int
+    namespace: int
+
+
+def reach(spec: RootSpec) -> Reached | None:
+    """All that :func:`enter` needs of *spec*'s process; None if it has none.
 
     Raises ``Conflict`` with the text of :func:`gone`: who asks may ask again for another root.
     """
     if not spec.pid:
-        return -1
+        return None
+    root = -1
     try:
-        return os.open(f"/proc/{spec.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(f"/proc/{spec.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return Reached(root, os.open(f"/proc/{spec.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
     except (FileNotFoundError, ProcessLookupError):
+        if root >= 0:
+            os.close(root)
         raise Conflict(gone(spec.pid)) from None
 
 
@@ -64,10 +76,10 @@ def assembled(spec: RootSpec) -> int:
     return os.open(spec.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def enter(spec: RootSpec, reached: int = -1) -> None:
+def enter(spec: RootSpec, reached: Reached | None = None) -> None:
     """Make the root of *spec* this process's root; there is no way back. Raises ``OSError``."""
-    if spec.pid:
-        _enter_process(spec, reached if reached >= 0 else reach(spec))
+    if there := reached or reach(spec):
+        _enter_process(spec, there)
     elif spec.directory:
         if spec.mounts:
             _assemble(spec)
@@ -119,22 +131,19 @@ def _inside(root: str, target: str) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-def _enter_process(spec: RootSpec, root_fd: int) -> None:
+def _enter_process(spec: RootSpec, reached: Reached) -> None:
     if not spec.own_mount_only:
-        os.fchdir(root_fd)
+        os.fchdir(reached.root)
         os.chroot(".")
-        os.close(root_fd)
+        for fd in reached:
+            os.close(fd)
         return
     # A clone of the root's mount alone lacks what is mounted on it: volumes, /dev, /etc/hosts.
     # It can only be made from inside the mount namespace it belongs to.
     isolate()
     ours = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespace = os.open(f"/proc/{spec.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        raise Conflict(gone(spec.pid)) from None
-    syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-    os.fchdir(root_fd)
+    syscalls.setns(reached.namespace, syscalls.CLONE_NEWNS)
+    os.fchdir(reached.root)
     os.chroot(".")
     tree = syscalls.open_tree(".", syscalls.OPEN_TREE_CLONE)
     kept = [(target, fd) for target in spec.keep if (fd := _clone(target)) >= 0]
@@ -151,7 +160,7 @@ def _enter_process(spec: RootSpec, root_fd: int) -> None:
         syscalls.move_mount(fd, at)
         os.close(at)
         os.close(fd)
-    for fd in (root_fd, namespace, ours, tree):
+    for fd in (*reached, ours, tree):
         os.close(fd)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import io
 import os
 import signal
+import struct
 import tarfile
 import tempfile
-from collections.abc import Awaitable, Callable
+import termios
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from reexec.archive.rootfs import MountSpec, RootSpec
+from reexec.archive import syscalls
+from reexec.archive.rootfs import MountSpec, RootSpec, enter
 from reexec.helpers.stat import go_mode
 from reexec.helpers.tar import Tar
 from reexec.helpers.untar import Untar
@@ -213,31 +218,68 @@ def test_changes(tmp_path: Path, home: Home) -> None:
     run(home.root, test, home.driver)
 
 
-def test_a_running_process_is_entered_with_and_without_its_mounts(tmp_path: Path) -> None:
-    async def test(s: Storage) -> None:
-        reading, ready = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                from reexec.archive import syscalls
-                from reexec.archive.rootfs import enter
-
-                enter(s.layers.root(ID))
-                syscalls.mount("tmpfs", "/d", "tmpfs")
-                Path("/d/in-the-volume").write_text("1")
-                os.write(ready, b"1")
-                signal.pause()
-            finally:
-                os._exit(1)
+@contextlib.contextmanager
+def process_in(s: Storage) -> Iterator[int]:
+    """A process in the container's root, with a volume on /d."""
+    reading, ready = os.pipe()
+    pid = os.fork()
+    if pid == 0:
         try:
-            os.read(reading, 1)
-            everything = await pack(s, Tar(root=RootSpec(pid=pid), path="/d", name="d"))
-            assert everything.getnames() == ["d", "d/in-the-volume"]
+            enter(s.layers.root(ID))
+            syscalls.mount("tmpfs", "/d", "tmpfs")
+            Path("/d/in-the-volume").write_text("1")
+            os.write(ready, b"1")
+            signal.pause()
         finally:
+            os._exit(1)
+    try:
+        os.read(reading, 1)
+        yield pid
+    finally:
+        os.close(reading)
+        os.close(ready)
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, 9)
             os.waitpid(pid, 0)
 
+
+def test_a_running_process_is_entered_with_and_without_its_mounts(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        with process_in(s) as pid:
+            everything = await pack(s, Tar(root=RootSpec(pid=pid), path="/d", name="d"))
+            assert everything.getnames() == ["d", "d/in-the-volume"]
+            own = await pack(s, Tar(root=RootSpec(pid=pid, own_mount_only=True), path="/d", name="d"))
+            assert own.getnames() == ["d", "d/f", "d/h", "d/l"]
+
     run(tmp_path, test)
+
+
+def test_a_process_that_ends_once_its_archive_is_being_read(tmp_path: Path) -> None:
+    """Nobody can send the archive again."""
+
+    async def test(s: Storage) -> None:
+        archive = tar(entry("late", b"1"))
+        reading, writing = os.pipe()
+        with process_in(s) as pid:
+            work = Untar(root=RootSpec(pid=pid, own_mount_only=True))
+            extraction = asyncio.create_task(s.layers.untar(work, reading))
+            os.write(writing, archive[:1])
+            while unread(reading):  # a pipe tells nobody when it has been read
+                await asyncio.sleep(0.001)
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            os.write(writing, archive[1:])
+            os.close(writing)
+            await extraction
+            os.close(reading)
+        assert (await pack(s, Tar(root=s.layers.root(ID), path="/late", name="late"))).getnames() == ["late"]
+
+    run(tmp_path, test)
+
+
+def unread(pipe: int) -> int:
+    """Bytes in *pipe* (pipe(7), FIONREAD)."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0]
 
 
 @pytest.mark.parametrize(
