@@ -109,7 +109,7 @@ class Remover:
     async def _untag(
         self, record: Record, reference: Reference, items: list[DeleteItem], *, quiet: bool = False
     ) -> None:
-        await self._store.untag(reference)
+        await self._store.untag(reference, record.id)
         if not quiet:
             self._notices.publish("untag", record)
         items.append(DeleteItem(untagged=reference.familiar))
@@ -127,7 +127,8 @@ class Remover:
                 raise self._refusal(current, conflict)
             for reference in self._store.references(current.id):
                 await self._untag(current, reference, items)
-            chains = await self._store.remove(current.id)
+            if (chains := await self._store.remove(current.id)) is None:
+                continue
             self._notices.publish("delete", current)
             items.append(DeleteItem(deleted=current.id))
             items.extend(DeleteItem(deleted=chain) for chain in chains)

@@ -166,9 +166,11 @@ class ImageStore:
         return record
 
     async def tag(self, reference: Reference, image_id: str) -> None:
-        """Give an image a name, which another image may lose."""
+        """Give an image a name, which another image may lose. Raises ``NotFound``: it has been removed.
+
+        Nobody sees the name before it is in the database, and the image stays until then.
+        """
         now = time.time_ns()
-        record = self._records[image_id]
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -178,19 +180,31 @@ class ImageStore:
             )
             connection.execute("UPDATE images SET last_tagged=? WHERE id=?", (now, image_id))
 
-        self._name(reference, image_id)
-        record.last_tagged = now
-        await self._store.write(write)
+        async with self._locks.hold(str(reference)), self._locks.hold(image_id):
+            if (record := self._records.get(image_id)) is None:
+                raise NotFound(f"No such image: {image_id}")
+            await self._store.write(write)
+            self._name(reference, image_id)
+            record.last_tagged = now
 
-    async def untag(self, reference: Reference) -> None:
-        image_id = self._names.pop(reference, None)
-        if image_id is not None:
-            self._by_image[image_id].discard(reference)
-            await self._store.execute("DELETE FROM image_names WHERE name=?", str(reference))
+    async def untag(self, reference: Reference, image_id: str) -> None:
+        """Take a name from an image, if it has it still."""
+        async with self._locks.hold(str(reference)):
+            if self._names.get(reference) == image_id:
+                await self._store.execute("DELETE FROM image_names WHERE name=?", str(reference))
+                del self._names[reference]
+                self._by_image[image_id].discard(reference)
 
-    async def remove(self, image_id: str) -> list[str]:
-        """Forget an image without names and children; returns the chain ids that went with it."""
+    async def remove(self, image_id: str) -> list[str] | None:
+        """Forget an image without names and children; returns the chain ids that went with it.
+
+        None when it was waited for somebody who adds or names the image: whether it may go is to be
+        asked again.
+        """
+        busy = self._locks.busy(image_id)
         async with self._locks.hold(image_id):
+            if busy:
+                return None
             record = self._records.pop(image_id)
             self._by_image.pop(image_id, None)
             self._children.pop(image_id, None)
