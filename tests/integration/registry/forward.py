@@ -5,52 +5,38 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
-import http.server
 import selectors
 import socket
-import threading
 from urllib.parse import urlsplit
 
+from tests.harness.web import Request, WebServer
 
-class ForwardProxy:
+
+class ForwardProxy(WebServer):
     """``routes`` sends what is meant for ``host:port`` to another port of this host.
 
     ``seen`` has (method, URL or ``host:port``). With ``account`` (``user:password``) others get 407.
     """
 
+    protocol = "HTTP/1.0"
+    methods = ("GET", "CONNECT")
+
     def __init__(self, account: str = "") -> None:
         self.routes: dict[str, int] = {}
         self.seen: list[tuple[str, str]] = []
         self.account = account
-        proxy = self
+        super().__init__()
+        self.address = self.host
+        self.url = f"http://{account}@{self.host}" if account else self.url
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            disable_nagle_algorithm = True
+    def answer(self, request: Request) -> None:
+        if self._let_in(request):
+            if request.command == "CONNECT":
+                self._tunnel(request)
+            else:
+                self._forward(request)
 
-            def log_message(self, *_: object) -> None:
-                return
-
-            def do_GET(self) -> None:
-                if proxy._let_in(self):
-                    proxy._forward(self)
-
-            def do_CONNECT(self) -> None:
-                if proxy._let_in(self):
-                    proxy._tunnel(self)
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        self.url = f"http://{account}@{self.address}" if account else f"http://{self.address}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _let_in(self, request: http.server.BaseHTTPRequestHandler) -> bool:
+    def _let_in(self, request: Request) -> bool:
         self.seen.append((request.command, request.path))
         wanted = "Basic " + base64.b64encode(self.account.encode()).decode()
         if not self.account or request.headers.get("Proxy-Authorization") == wanted:
@@ -60,7 +46,7 @@ class ForwardProxy:
         request.end_headers()
         return False
 
-    def _forward(self, request: http.server.BaseHTTPRequestHandler) -> None:
+    def _forward(self, request: Request) -> None:
         parts = urlsplit(request.path)
         port = self.routes[f"{parts.hostname}:{parts.port or 80}"]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -75,7 +61,7 @@ class ForwardProxy:
         request.end_headers()
         request.wfile.write(data)
 
-    def _tunnel(self, request: http.server.BaseHTTPRequestHandler) -> None:
+    def _tunnel(self, request: Request) -> None:
         port = self.routes.get(request.path)
         if port is None:
             request.send_response(403)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.server
 import json
 import socket
-import ssl
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.harness.web import Request, WebServer
 from tests.integration.registry.servers import MANIFEST, make_certificate
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -31,7 +29,7 @@ def described(data: bytes, media_type: str = "") -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest(data), "size": len(data)}
 
 
-class Liar:
+class Liar(WebServer):
     """``answers`` has the answer of each path below ``/v2/``, or a function that makes it.
 
     ``misled(request)`` may answer by itself and returns True then. ``seen`` has (path, Authorization, Range).
@@ -39,39 +37,11 @@ class Liar:
 
     def __init__(self, certificates: Path | None = None) -> None:
         self.answers: dict[str, Answer] = {"": (200, {}, b"{}")}
-        self.misled: Callable[[http.server.BaseHTTPRequestHandler], bool] = lambda request: False
+        self.misled: Callable[[Request], bool] = lambda request: False
         self.seen: list[tuple[str, str, str]] = []
-        liar = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            disable_nagle_algorithm = True
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                return
-
-            def do_GET(self) -> None:
-                with contextlib.suppress(OSError):
-                    liar._answer(self)
-
-            do_HEAD = do_GET
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
         if certificates:
             make_certificate(certificates)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificates / "tls.crt", certificates / "tls.key")
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-        self.url = f"{'https' if certificates else 'http'}://{self.host}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(certificates)
 
     # -- what it has --------------------------------------------------------------------------
 
@@ -102,7 +72,11 @@ class Liar:
 
     # -- what it says -------------------------------------------------------------------------
 
-    def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+    def answer(self, request: Request) -> None:
+        with contextlib.suppress(OSError):
+            self._answer(request)
+
+    def _answer(self, request: Request) -> None:
         path = request.path.removeprefix("/v2/")
         self.seen.append((path, request.headers.get("Authorization", ""), request.headers.get("Range", "")))
         if self.misled(request):
@@ -115,9 +89,7 @@ class Liar:
         send(request, status, headers, data)
 
 
-def send(
-    request: http.server.BaseHTTPRequestHandler, status: int, headers: dict[str, str], data: bytes
-) -> None:
+def send(request: Request, status: int, headers: dict[str, str], data: bytes) -> None:
     request.send_response(status)
     for name, value in {"Content-Length": str(len(data)), **headers}.items():
         request.send_header(name, value)
@@ -126,7 +98,7 @@ def send(
         request.wfile.write(data)
 
 
-def cut(request: http.server.BaseHTTPRequestHandler) -> None:
+def cut(request: Request) -> None:
     """End the connection as it is."""
     request.close_connection = True
     request.connection.shutdown(socket.SHUT_RDWR)

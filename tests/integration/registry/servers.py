@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import http.server
 import json
 import shutil
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.harness.readiness import wait_until
+from tests.harness.web import Request, WebServer
 
 BINARY = shutil.which("docker-registry")
 #: An address for documentation (RFC 5737): reached through a proxy only, and secure, unlike loopback.
@@ -119,42 +118,22 @@ class Fault:
         self.body = body
 
 
-class Proxy:
+class Proxy(WebServer):
     """Passes requests on to a registry; ``fault(method, path, headers)`` may spoil one.
 
     ``status`` answers with that status, ``cut`` closes the connection after so many bytes of the body,
     ``body`` is sent in place of the real one. ``seen`` has (method, path, Range, Authorization).
     """
 
+    methods = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
+
     def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self.seen: list[tuple[str, str, str, str]] = []
         self.fault: Callable[[str, str], Fault | None] = lambda method, path: None
-        proxy = self
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            disable_nagle_algorithm = True
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                return
-
-            def do_GET(self) -> None:
-                proxy.handle(self, registry.port)
-
-            do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_GET
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def handle(self, request: http.server.BaseHTTPRequestHandler, port: int) -> None:
+    def answer(self, request: Request) -> None:
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
         self.seen.append(
             (request.command, request.path, headers.get("Range", ""), headers.get("Authorization", ""))
@@ -166,7 +145,7 @@ class Proxy:
             request.send_header("Content-Length", "0")
             request.end_headers()
             return
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._registry.port, timeout=20)
         connection.request(request.command, request.path, body or None, {**headers, "Host": self.host})
         answer = connection.getresponse()
         data = answer.read()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import http.server
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 from reexec.distribution import transport
 from reexec.distribution.model import Credentials
 from services.protocol.errors import WharfError
+from tests.harness.web import Request
 from tests.integration.registry.conftest import Place, layer, place
 from tests.integration.registry.liar import Liar, cut, digest, send
 from tests.integration.registry.test_faults import nothing_left
@@ -22,7 +22,7 @@ from tests.integration.registry.test_faults import nothing_left
 LAYER = layer({"noise": os.urandom(400_000)})
 ME = Credentials("me", "secret")
 BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
-Misled = Callable[[http.server.BaseHTTPRequestHandler], bool]
+Misled = Callable[[Request], bool]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def refused(root: Path, liar: Liar, text: str) -> None:
 
 
 def redirected(to: str, *, when: str = "/blobs/" + digest(LAYER), status: int = 307) -> Misled:
-    def misled(request: http.server.BaseHTTPRequestHandler) -> bool:
+    def misled(request: Request) -> bool:
         if when not in request.path:
             return False
         send(request, status, {"Location": to + request.path}, b"")
@@ -76,7 +76,7 @@ def redirected(to: str, *, when: str = "/blobs/" + digest(LAYER), status: int = 
     return misled
 
 
-def locked(request: http.server.BaseHTTPRequestHandler) -> bool:
+def locked(request: Request) -> bool:
     """Lets only us in."""
     if request.headers.get("Authorization") == BASIC:
         return False
@@ -123,7 +123,7 @@ def spoiled(liar: Liar, times: int, how: Misled) -> None:
     """The first *times* requests for the layer."""
     left = [times]
 
-    def misled(request: http.server.BaseHTTPRequestHandler) -> bool:
+    def misled(request: Request) -> bool:
         if digest(LAYER) not in request.path or not left[0]:
             return False
         left[0] -= 1
@@ -132,34 +132,34 @@ def spoiled(liar: Liar, times: int, how: Misled) -> None:
     liar.misled = misled
 
 
-def begun(request: http.server.BaseHTTPRequestHandler, length: int, data: bytes) -> None:
+def begun(request: Request, length: int, data: bytes) -> None:
     request.send_response(200)
     request.send_header("Content-Length", str(length))
     request.end_headers()
     request.wfile.write(data)
 
 
-def too_long(request: http.server.BaseHTTPRequestHandler) -> bool:
+def too_long(request: Request) -> bool:
     """More is announced than there is."""
     begun(request, len(LAYER) + 1000, LAYER[:-5000])
     cut(request)
     return True
 
 
-def too_short(request: http.server.BaseHTTPRequestHandler) -> bool:
+def too_short(request: Request) -> bool:
     """Less is announced, and sent."""
     begun(request, 1000, LAYER[:1000])
     return True
 
 
-def stalled(request: http.server.BaseHTTPRequestHandler) -> bool:
+def stalled(request: Request) -> bool:
     begun(request, len(LAYER), LAYER[:100_000])
     time.sleep(2)
     cut(request)
     return True
 
 
-def dripping(request: http.server.BaseHTTPRequestHandler) -> bool:
+def dripping(request: Request) -> bool:
     """Slow, but never silent for as long as a read may take."""
     begun(request, len(LAYER), b"")
     for at in range(0, len(LAYER), 40_000):
@@ -168,7 +168,7 @@ def dripping(request: http.server.BaseHTTPRequestHandler) -> bool:
     return True
 
 
-def busy(request: http.server.BaseHTTPRequestHandler) -> bool:
+def busy(request: Request) -> bool:
     send(
         request,
         429,
@@ -178,12 +178,12 @@ def busy(request: http.server.BaseHTTPRequestHandler) -> bool:
     return True
 
 
-def closed(request: http.server.BaseHTTPRequestHandler) -> bool:
+def closed(request: Request) -> bool:
     cut(request)
     return True
 
 
-def rubbish(request: http.server.BaseHTTPRequestHandler) -> bool:
+def rubbish(request: Request) -> bool:
     request.wfile.write(b"SSH-2.0-OpenSSH_9.9\r\n")
     cut(request)
     return True
@@ -227,7 +227,7 @@ def test_attempts_end(
 def cut_at_once(liar: Liar) -> Misled:
     """Announces the layer and ends before it, whatever part is asked for."""
 
-    def misled(request: http.server.BaseHTTPRequestHandler) -> bool:
+    def misled(request: Request) -> bool:
         if digest(LAYER) not in request.path:
             return False
         begun(request, len(LAYER), b"")
@@ -237,7 +237,7 @@ def cut_at_once(liar: Liar) -> Misled:
     return misled
 
 
-def another_part(request: http.server.BaseHTTPRequestHandler) -> bool:
+def another_part(request: Request) -> bool:
     """Answers a Range with some other range."""
     if not request.headers.get("Range"):
         begun(request, len(LAYER), LAYER[:100_000])
@@ -249,7 +249,7 @@ def another_part(request: http.server.BaseHTTPRequestHandler) -> bool:
     return True
 
 
-def no_parts(request: http.server.BaseHTTPRequestHandler) -> bool:
+def no_parts(request: Request) -> bool:
     """Has never heard of Range."""
     if not request.headers.get("Range"):
         begun(request, len(LAYER), LAYER[:100_000])
@@ -259,7 +259,7 @@ def no_parts(request: http.server.BaseHTTPRequestHandler) -> bool:
     return True
 
 
-def nothing_behind(request: http.server.BaseHTTPRequestHandler) -> bool:
+def nothing_behind(request: Request) -> bool:
     if not request.headers.get("Range"):
         begun(request, len(LAYER), LAYER[:100_000])
         cut(request)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import http.server
 import json
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from reexec.distribution.model import Credentials
 from services.protocol.errors import NotFound, Unauthorized
+from tests.harness.web import Request, WebServer
 from tests.integration.registry.conftest import layer, place
 from tests.integration.registry.servers import MANIFEST
 
@@ -23,7 +22,7 @@ ME, IMPOSTOR = Credentials("me", "secret"), Credentials("me", "wrong")
 LAYER = layer({"file": b"content" * 100})
 
 
-class TokenRegistry:
+class TokenRegistry(WebServer):
     """One image, ``private/it:1``. Every token is good for so many uses, and for what it was asked for."""
 
     def __init__(self) -> None:
@@ -42,36 +41,13 @@ class TokenRegistry:
         self.manifest = json.dumps(
             {"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptors[1], "layers": descriptors[:1]}
         ).encode()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            disable_nagle_algorithm = True
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                return
-
-            def do_GET(self) -> None:
-                outer.answer(self)
-
-            do_HEAD = do_GET
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__()
 
     @staticmethod
     def digest(data: bytes) -> str:
         return "sha256:" + hashlib.sha256(data).hexdigest()
 
-    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+    def answer(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
         if path == "/token":
             self._token(request, urllib.parse.parse_qs(query))
@@ -100,7 +76,7 @@ class TokenRegistry:
             return ',error="insufficient_scope"'
         return None
 
-    def _token(self, request: http.server.BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
+    def _token(self, request: Request, query: dict[str, list[str]]) -> None:
         given = request.headers.get("Authorization", "")
         if given and base64.b64decode(given.removeprefix("Basic ")) != b"me:secret":
             error = {"errors": [{"code": "UNAUTHORIZED", "message": "incorrect username or password"}]}
@@ -116,9 +92,7 @@ class TokenRegistry:
         self._send(request, 200, json.dumps(answer).encode(), {})
 
     @staticmethod
-    def _send(
-        request: http.server.BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]
-    ) -> None:
+    def _send(request: Request, status: int, body: bytes, headers: dict[str, str]) -> None:
         request.send_response(status)
         for name, value in headers.items():
             request.send_header(name, value)
