@@ -198,13 +198,17 @@ class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True):
     extra_hosts: list[str] = []
 
 
+#: What ``inspect`` shows of published ports: by ``80/tcp``.
+Ports = dict[str, list[PortBinding] | None]
+
+
 class Sandbox(msgspec.Struct, kw_only=True):
     """What an attached container has; ``setup`` is executed inside the namespace by the shim."""
 
     sandbox_id: str
     sandbox_key: str
     endpoints: dict[str, EndpointSettings]
-    ports: dict[str, list[PortBinding] | None]
+    ports: Ports
     #: What the container asks for at its next start: its own settings, under the names of the
     #: networks, which they know by id.
     requested: dict[str, EndpointSettings] = {}
@@ -240,8 +244,11 @@ class NetworkService(Protocol):
     async def detach(self, container_id: str) -> None:
         """Undo allocate and attach, also half-done ones; idempotent."""
 
-    async def restore(self, running: Mapping[str, int]) -> None:
-        """Make the kernel agree with *running* (container id -> pid) at start-up."""
+    async def restore(self, running: Mapping[str, int]) -> Mapping[str, Ports]:
+        """Make the kernel agree with *running* (container id -> pid) at start-up.
+
+        Returns the ports of those with a sandbox: other options may publish less, or more.
+        """
 
     async def rename(self, container_id: str, name: str) -> Sandbox | None:
         """The container's name in its networks from now on; None if it has no sandbox."""

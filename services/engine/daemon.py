@@ -213,5 +213,6 @@ def _network_settings(settings: Settings, exec_root: ExecRoot) -> NetworkSetting
         dns=tuple(settings.dns),
         dns_search=tuple(settings.dns_search),
         dns_options=tuple(settings.dns_opts),
-        zygote=str(exec_root.zygote) if settings.userland_proxy else "",
+        zygote=str(exec_root.zygote),
+        userland_proxy=settings.userland_proxy,
     )

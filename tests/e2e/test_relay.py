@@ -60,6 +60,11 @@ def _helpers(engine: Engine) -> list[int]:
     return found
 
 
+def _published(engine: Engine, name: str) -> set[str]:
+    ports = engine.client.api.inspect_container(name)["NetworkSettings"]["Ports"]["7/tcp"]
+    return {item["HostIp"] for item in ports}
+
+
 def _port(engine: Engine, name: str) -> int:
     ports = engine.client.api.inspect_container(name)["NetworkSettings"]["Ports"]["7/tcp"]
     return next(int(item["HostPort"]) for item in ports if ":" in item["HostIp"])
@@ -112,3 +117,28 @@ def test_the_helper_ends_with_the_daemon(engine: Engine, name: str) -> None:
     engine.docker("rm", "-f", name)
     engine.restart()
     wait_until(lambda: not Path(f"/proc/{helper}").exists(), "the helper has ended")
+
+
+def test_it_ends_when_it_is_switched_off(name: str) -> None:
+    """What it served is not served, shown or held any more; all is back when it is switched on."""
+    engine = Engine("--live-restore")
+    try:
+        engine.start()
+        engine.load_images()
+        engine.docker("run", "-d", "--name", name, "-p", "7", "busybox", "sh", "-c", _ECHO)
+        port = _port(engine, name)
+        wait_until(lambda: _answers(port), "the port answers by IPv6")
+        (helper,) = _helpers(engine)
+        engine.restart("--userland-proxy=false")
+        wait_until(lambda: not Path(f"/proc/{helper}").exists(), "the helper has ended")
+        assert _published(engine, name) == {"0.0.0.0"}
+        with socket.socket(socket.AF_INET6) as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections may linger
+            free.bind(("::1", port))
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            assert _echoes(connection, b"by IPv4")
+        engine.restart()
+        wait_until(lambda: _answers(port), "the port answers by IPv6 again")
+        assert _published(engine, name) == {"0.0.0.0", "::"}
+    finally:
+        engine.close()

@@ -52,7 +52,10 @@ async def restore(services: Services) -> None:
         for entry in services.registry
         if entry.id in tasks and tasks[entry.id].status in _LIVE and entry.state.status is not Status.REMOVING
     }
-    await services.networks.restore(live)
+    ports = await services.networks.restore(live)
+    for entry in services.registry:
+        if entry.state.sandbox_id and entry.id in ports:
+            entry.state = transitions.replace(entry.state, ports=ports[entry.id])
     await asyncio.gather(*(_restore(services, entry, tasks.get(entry.id)) for entry in services.registry))
     await services.layers.sweep({entry.id for entry in services.registry})
     await _sweep(services, tasks)

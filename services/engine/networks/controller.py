@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services.engine.contracts import ContainerNetworks, EtcFiles, Sandbox, SandboxRequest
+from services.engine.contracts import ContainerNetworks, EtcFiles, Ports, Sandbox, SandboxRequest
 from services.engine.events import Events
 from services.engine.networks import checks, listing
 from services.engine.networks.connect import Connector
@@ -21,7 +21,7 @@ from services.engine.networks.model import NetworkSettings
 from services.engine.networks.ports import HostPorts
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
-from services.engine.networks.relay import Relay
+from services.engine.networks.relay import Relay, retire
 from services.engine.networks.restore import restore
 from services.engine.networks.sandboxes import Sandboxes
 from services.engine.scopes import Background, KeyedLocks
@@ -58,11 +58,11 @@ class NetworkController:
         self._registry = Registry(
             self._records, self._kernel, {driver.name: driver for driver in drivers}, settings
         )
-        self._ports = HostPorts(
-            listen=settings.firewall or bool(settings.zygote), ipv6=None if settings.zygote else False
-        )
-        if settings.zygote:
-            self._kernel.relay = Relay(ExecRoot(Path(settings.zygote).parent), self._ports)
+        self._exec_root = ExecRoot(Path(settings.zygote).parent) if settings.zygote else None
+        relayed = self._exec_root is not None and settings.userland_proxy
+        self._ports = HostPorts(listen=settings.firewall or relayed, relayed=relayed)
+        if self._exec_root is not None and settings.userland_proxy:
+            self._kernel.relay = Relay(self._exec_root, self._ports)
         self._sandboxes = Sandboxes(
             self._records, self._registry, self._kernel, self._ports, events, settings
         )
@@ -97,10 +97,12 @@ class NetworkController:
             await self._dns.stop(container_id)
             await self._sandboxes.detach(container_id)
 
-    async def restore(self, running: Mapping[str, int]) -> None:
+    async def restore(self, running: Mapping[str, int]) -> Mapping[str, Ports]:
         if self._kernel.relay is not None:
             self._kernel.relay.watch(asyncio.get_running_loop())
             await self._kernel.run(self._kernel.relay.adopt)
+        elif self._exec_root is not None:
+            await self._kernel.run(retire, self._exec_root)
         await restore(running, self._records, self._registry, self._kernel, self._ports, self._sandboxes)
 
         for record in list(self._sandboxes.by_container.values()):
@@ -108,6 +110,10 @@ class NetworkController:
                 await self._dns.start(record, running[record.container_id])
             except WharfError as error:
                 log.error("container %s has no name resolution: %s", record.container_id, error)
+        return {
+            container_id: self._sandboxes.ports_of(record)
+            for container_id, record in self._sandboxes.by_container.items()
+        }
 
     async def rename(self, container_id: str, name: str) -> Sandbox | None:
         async with self._locks.hold(container_id):

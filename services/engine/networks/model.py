@@ -29,8 +29,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``instance`` tells daemons on one host apart (nf_tables table); empty: by the bridge's name, and
     without a bridge by the exec root, which ``zygote`` lies in.
-    ``zygote`` is where ``docker-proxy`` is forked (``--userland-proxy``); empty: ports are published
-    on IPv4 addresses only.
+    ``zygote`` is where ``docker-proxy`` is forked; without it, or without ``userland_proxy``, ports are
+    published on IPv4 addresses only.
     """
 
     bridge: str = "docker0"
@@ -50,6 +50,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     host_gateway_ips: tuple[str, ...] = ()
     instance: str = ""
     zygote: str = ""
+    userland_proxy: bool = True
     resolv_conf: str = "/etc/resolv.conf"
 
     @property

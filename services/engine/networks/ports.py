@@ -8,6 +8,7 @@ the sockets of the others are served by ``docker-proxy``.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import socket
@@ -19,6 +20,8 @@ import msgspec
 
 from services.protocol.api.containers import PortBinding
 from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
+
+log = logging.getLogger(__name__)
 
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _NUMBERS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
@@ -109,19 +112,31 @@ class _Held:
 class HostPorts:
     """All ports this daemon publishes; called on the event loop (a bind takes microseconds)."""
 
-    def __init__(self, *, listen: bool = True, ipv6: bool | None = None) -> None:
+    def __init__(self, *, listen: bool = True, relayed: bool = True) -> None:
         #: Listening keeps others from sharing the address (SO_REUSEADDR); where neither firewall
         #: nor relay takes the connections it would accept what nobody serves.
         self._listen = listen
-        self._ipv6 = Path("/proc/net/if_inet6").exists() if ipv6 is None else ipv6
+        #: Somebody carries what arrives by IPv6 to containers, which have IPv4.
+        self._relayed = relayed
+        self._ipv6 = relayed and Path("/proc/net/if_inet6").exists()
         self._held: dict[tuple[str, int], _Held] = {}
         self._adopted: dict[tuple[str, str, int], socket.socket] = {}
         self._ephemeral = _ephemeral_ports()
 
     def reserve(self, request: PortRequest) -> list[PublishedPort]:
-        """Bind; raises ``SystemError_`` with Docker's texts (without what they are about)."""
+        """Bind; raises ``SystemError_`` with Docker's texts (without what they are about).
+
+        An address that nobody serves gets no port, which is no error (dockerd says so in its log).
+        """
         if request.protocol not in ("tcp", "udp"):
             raise Unimplemented(f"publishing {request.protocol} ports is not implemented")
+        if not self.serves(request.host_ip):
+            log.warning(
+                "port %s is not published on %s: --userland-proxy is off",
+                request.container_port,
+                request.host_ip,
+            )
+            return []
         hosts = self._hosts(request.host_ip)
         first, last = request.host_ports
         failure: SystemError_ | None = None
@@ -137,6 +152,10 @@ class HostPorts:
                 continue
             return [PublishedPort(request.protocol, request.container_port, host, number) for host in hosts]
         raise failure or SystemError_("all ports are allocated")
+
+    def serves(self, host_ip: str) -> bool:
+        """Whether what arrives at *host_ip* gets to a container."""
+        return self._relayed or ":" not in host_ip
 
     def adopt(self, protocol: str, host_ip: str, number: int, sock: socket.socket) -> None:
         """*sock* holds this port already: take it when the port is restored."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -54,13 +54,9 @@ class Relay:
             return
         try:
             control.settimeout(_PATIENCE)
-            while True:
-                data, fds = fdpass.receive_raw(control)
-                message = _decode(data)
-                if isinstance(message, RelayReady):
-                    break
+            for message, sock in _served(control):
                 self._adopted[message.key] = message
-                self._host_ports.adopt(*_unkey(message.key), socket.socket(fileno=fds[0]))
+                self._host_ports.adopt(*_unkey(message.key), sock)
         except (OSError, WharfError, msgspec.MsgspecError) as error:
             log.warning("docker-proxy of the engine before cannot be taken over: %s", error)
             control.close()
@@ -164,6 +160,37 @@ class Relay:
 def _forget(loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
     loop.remove_reader(control.fileno())
     control.close()
+
+
+def retire(exec_root: ExecRoot) -> None:
+    """End the helper of an engine before this one: nothing is relayed any more."""
+    try:
+        control = fdpass.connect(exec_root.relay)
+    except WharfError:
+        return
+    with control:
+        control.settimeout(_PATIENCE)
+        try:
+            keys = []
+            for message, sock in _served(control):
+                sock.close()
+                keys.append(message.key)
+            for key in keys:
+                fdpass.send(control, RelayRemove(key))
+            control.shutdown(socket.SHUT_WR)
+            fdpass.receive_raw(control)  # its end: the ports are free
+        except (OSError, WharfError, msgspec.MsgspecError) as error:
+            log.warning("docker-proxy of the engine before cannot be ended: %s", error)
+
+
+def _served(control: socket.socket) -> Iterator[tuple[RelayAdd, socket.socket]]:
+    """What the helper at the other end of a new connection serves."""
+    while True:
+        data, fds = fdpass.receive_raw(control)
+        message = _decode(data)
+        if isinstance(message, RelayReady):
+            return
+        yield message, socket.socket(fileno=fds[0])
 
 
 def _key(rule: PortRule) -> str:

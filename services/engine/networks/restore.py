@@ -76,6 +76,8 @@ def _keep(record: SandboxRecord, registry: Registry, ports: HostPorts) -> None:
             log.error("container %s is in a network that is gone", record.container_id)
         elif endpoint.ipv4 and not registry.addresses(network).restore(endpoint.ipv4):
             log.error("address %s of container %s is in use twice", endpoint.ipv4, record.container_id)
+    # Published before the relay was switched off; nobody would answer.
+    record.ports = [port for port in record.ports if ports.serves(port.host_ip)]
     for port in record.ports:
         try:
             ports.restore(port)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from services.engine.containers.model import Container, ContainerState, Entry
 from services.engine.containers.registry import SCHEMA, Registry
 from services.engine.containers.services import Services
-from services.engine.contracts import EtcFiles, Sandbox, SandboxRequest
+from services.engine.contracts import EtcFiles, Ports, Sandbox, SandboxRequest
 from services.engine.events import Events
 from services.engine.scopes import Background
 from services.engine.shims import Shims
@@ -159,9 +159,10 @@ class FakeNetworks:
     async def rename(self, container_id: str, name: str) -> Sandbox | None:
         return None
 
-    async def restore(self, running: Mapping[str, int]) -> None:
+    async def restore(self, running: Mapping[str, int]) -> Mapping[str, Ports]:
         self.restored = dict(running)
         self.allocated = set(running)
+        return {}
 
 
 class FakeLayers:

@@ -139,3 +139,14 @@ def _all_free(first: int, last: int) -> bool:
             except OSError:
                 return False
     return True
+
+
+def test_without_a_relay_nothing_is_held_that_nobody_serves() -> None:
+    held = HostPorts(relayed=False)
+    try:
+        number = free_port()
+        assert [port.host_ip for port in held.reserve(request(number))] == ["0.0.0.0"]
+        assert held.reserve(request(number, "::1")) == []
+        assert held.held("tcp", "::1", number) is None
+    finally:
+        held.close()
