@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 
 import msgspec
@@ -11,6 +12,15 @@ from reexec.call import Call
 from reexec.helpers.copytree import copy_tree
 from reexec.registry import register
 from services.protocol.errors import SystemError_
+
+
+class CopiedUp(enum.StrEnum):
+    """What came of it: ``FILE`` is what has to be refused, a volume over what is no directory."""
+
+    COPIED = "copied"
+    ABSENT = "absent"
+    FILE = "file"
+    KEPT = "kept"
 
 
 class CopyUp(msgspec.Struct, frozen=True):
@@ -26,18 +36,24 @@ class CopyUp(msgspec.Struct, frozen=True):
 
 @register("docker-copyup")
 def main(call: Call) -> bytes:
-    """The result is whether anything was copied."""
+    """The result is a :class:`CopiedUp`."""
     args = call.document(CopyUp)
     fd = os.open(args.target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     enter(args.root)
     os.umask(0)
-    copied = False
     # The descriptor leads out of the root on purpose: it is the one place that is written to.
     os.fchdir(fd)
-    if os.path.isdir(args.path) and not os.listdir("."):
-        try:
-            copy_tree(os.path.realpath(args.path), ".")
-        except OSError as error:
-            raise SystemError_(f"failed to copy {args.path} to a volume: {error.strerror}") from error
-        copied = True
-    return msgspec.msgpack.encode(copied)
+    return msgspec.msgpack.encode(_copy(args.path))
+
+
+def _copy(path: str) -> CopiedUp:
+    """Into the working directory."""
+    if not os.path.isdir(path):
+        return CopiedUp.FILE if os.path.exists(path) else CopiedUp.ABSENT
+    if os.listdir("."):
+        return CopiedUp.KEPT
+    try:
+        copy_tree(os.path.realpath(path), ".")
+    except OSError as error:
+        raise SystemError_(f"failed to copy {path} to a volume: {error.strerror}") from error
+    return CopiedUp.COPIED

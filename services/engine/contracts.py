@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from reexec.archive.rootfs import MountSpec, RootSpec
+from reexec.helpers.copyup import CopiedUp
 from reexec.helpers.stat import Found
 from reexec.helpers.tar import Tar
 from reexec.helpers.untar import Untar
@@ -107,11 +108,8 @@ class LayerService(Protocol):
         not run.
         """
 
-    async def copy_up(self, container_id: str, path: str, target: str) -> bool:
-        """Copy what the container has at *path* into the empty host directory *target*.
-
-        Returns whether there was a directory to copy.
-        """
+    async def copy_up(self, container_id: str, path: str, target: str) -> CopiedUp:
+        """Copy what the container has at *path* into the empty host directory *target*."""
 
     async def sizes(self, container_id: str) -> tuple[int, int]:
         """Bytes (read-write layer, whole root file system)."""

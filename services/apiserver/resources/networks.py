@@ -12,6 +12,9 @@ from services.protocol.errors import InvalidParameter
 from services.protocol.verbs import Filters, Ref
 from services.protocol.verbs import networks as verbs
 
+#: API version since which a network tells how many of its addresses are taken.
+_WITH_STATUS = (1, 52)
+
 
 class Networks:
     def __init__(self, engine: Engine) -> None:
@@ -23,7 +26,8 @@ class Networks:
 
     async def on_get(self, req: Request, resp: Response, name: str) -> None:
         query = Query(req)
-        args = verbs.InspectArgs(name, query.flag("verbose"), query.text("scope"))
+        status = req.context.version >= _WITH_STATUS
+        args = verbs.InspectArgs(name, query.flag("verbose"), query.text("scope"), status)
         reply.document(resp, await self._engine.document(verbs.INSPECT, args))
 
     async def on_post_create(self, req: Request, resp: Response) -> None:

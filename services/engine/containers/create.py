@@ -197,7 +197,7 @@ async def _acquire(services: Services, entry: Entry, undo: Undo, *, old_read_onl
     if config.working_dir not in ("", "/"):
         await services.layers.make_directory(entry.id, config.working_dir)
     definition.mounts = await create_volumes(services, entry.id, wanted, config, host.volume_driver, undo)
-    await fill_volumes(services, entry.id, definition.mounts)
+    await fill_volumes(services, entry.id, definition.mounts, wanted)
 
 
 def _has_mounts(host: HostConfig) -> bool:

@@ -23,7 +23,8 @@ def bind_source(mount: ContainerMount) -> str:
         except (FileExistsError, NotADirectoryError):
             pass  # a file: the kernel decides whether it fits the destination
         except OSError as error:
-            reason = f"mkdir {mount.source}: {(error.strerror or '').lower()}"
+            # Of the directories on the way the first that could not be made.
+            reason = f"mkdir {error.filename or mount.source}: {(error.strerror or '').lower()}"
             raise SystemError_(
                 f"error while creating mount source path '{mount.source}': {reason}"
             ) from error

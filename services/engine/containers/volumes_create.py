@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from reexec.helpers.copyup import CopiedUp
 from services.engine.containers.model import ContainerMount, MountKind
 from services.engine.containers.mount_parse import Wanted, clean
 from services.engine.containers.services import Services
 from services.engine.scopes import Undo
 from services.protocol.api.containers import Config
+from services.protocol.errors import SystemError_
 
 _LOCAL = "local"
 
@@ -75,17 +77,44 @@ def noted(directory: Path) -> list[str]:
         return []
 
 
-async def fill_volumes(services: Services, container_id: str, mounts: list[ContainerMount]) -> None:
-    """Copy what the image has at the destination into each empty volume."""
+async def fill_volumes(
+    services: Services, container_id: str, mounts: list[ContainerMount], wanted: list[Wanted]
+) -> None:
+    """Copy what the image has at the destination into each empty volume.
+
+    Raises ``SystemError_``: the volume cannot be mounted, or it would be over a file.
+    """
+    asked = [item.mount for item in wanted]
     for mount in mounts:
         if mount.kind is not MountKind.VOLUME or not mount.copy_data or mount.subpath:
             continue
+        if await _fill(services, container_id, mount) is CopiedUp.FILE:
+            driver = services.layers.graph_driver(container_id).data or {}
+            path = driver.get("MergedDir", "") + mount.destination
+            if mount in asked:
+                raise SystemError_(f"source {path} is not directory")
+            raise SystemError_(f"cannot mount volume over existing file, file exists {path}")
+
+
+async def _fill(services: Services, container_id: str, mount: ContainerMount) -> CopiedUp:
+    # A volume with options is really mounted, which may fail: not where there is nothing to copy.
+    if services.volumes.get(mount.name).options and not await _is_there(services, container_id, mount):
+        return CopiedUp.ABSENT
+    try:
         target = await services.volumes.mount(mount.name, container_id)
-        try:
-            if _is_empty(target):
-                await services.layers.copy_up(container_id, mount.destination, target)
-        finally:
-            await services.volumes.unmount(mount.name, container_id)
+    except SystemError_ as error:
+        raise SystemError_(f"failed to populate volume: {error}") from error
+    try:
+        if not _is_empty(target):
+            return CopiedUp.KEPT
+        return await services.layers.copy_up(container_id, mount.destination, target)
+    finally:
+        await services.volumes.unmount(mount.name, container_id)
+
+
+async def _is_there(services: Services, container_id: str, mount: ContainerMount) -> bool:
+    layers = services.layers
+    return await layers.path_stat(layers.root(container_id), mount.destination) is not None
 
 
 def _is_empty(directory: str) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 
 from reexec.archive.rootfs import MountSpec, RootSpec
 from reexec.helpers.changes import Changes
-from reexec.helpers.copyup import CopyUp
+from reexec.helpers.copyup import CopiedUp, CopyUp
 from reexec.helpers.mkdir import MakeDirectory
 from reexec.helpers.stat import Found, Stat
 from reexec.helpers.tar import Tar
@@ -218,13 +218,10 @@ class LayerManager:
         if not await ask(self._helpers, document("docker-mkdir", arguments), bool):
             self._directories.add(known)
 
-    async def copy_up(self, container_id: str, path: str, target: str) -> bool:
-        """Copy what the container has at *path* into the empty host directory *target*.
-
-        Returns whether there was anything (a directory) to copy.
-        """
+    async def copy_up(self, container_id: str, path: str, target: str) -> CopiedUp:
+        """Copy what the container has at *path* into the empty host directory *target*."""
         arguments = CopyUp(root=self.root(container_id), path=path, target=target)
-        return await ask(self._helpers, document("docker-copyup", arguments), bool)
+        return await ask(self._helpers, document("docker-copyup", arguments), CopiedUp)
 
     async def changes(self, container_id: str) -> list[tuple[int, str]]:
         """(kind, path) of what the container changed, sorted by path."""

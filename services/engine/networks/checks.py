@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 
 from services.engine.networks import endpoint_options
-from services.engine.networks.ipam import PoolRecord
 from services.engine.networks.model import PREDEFINED, NetworkRecord
 from services.engine.networks.registry import Registry
 from services.protocol.api.networks import EndpointSettings
@@ -56,8 +55,8 @@ def problems(name: str, network: NetworkRecord | None, settings: EndpointSetting
         found.append("network-scoped aliases are only supported for user-defined networks")
     for address in addresses:
         parsed = ipaddress.ip_address(address)
-        if network is not None and (problem := _outside(network, parsed, predefined)):
-            found.append(problem)
+        if network is not None and not _inside(network, parsed):
+            found.append(f"no configured subnet contains IP address {address}")
     return found + endpoint_options.problems(settings)
 
 
@@ -68,17 +67,6 @@ def _static_addresses(settings: EndpointSettings) -> list[str]:
     return [one for one in (config.ipv4_address, config.ipv6_address) if isinstance(one, str) and one]
 
 
-def _outside(
-    network: NetworkRecord, address: ipaddress.IPv4Address | ipaddress.IPv6Address, predefined: bool
-) -> str:
-    pools: list[PoolRecord] = [
-        pool for pool in network.pools if address in ipaddress.ip_network(pool.subnet, strict=False)
-    ]
-    if not pools:
-        return f"no configured subnet contains IP address {address}"
-    if not predefined and not pools[0].configured:
-        return (
-            "user specified IP address is supported only when connecting to networks "
-            "with user configured subnets"
-        )
-    return ""
+def _inside(network: NetworkRecord, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Also a subnet that nobody asked for will do (moby since 29.1)."""
+    return any(address in ipaddress.ip_network(pool.subnet, strict=False) for pool in network.pools)

@@ -132,10 +132,14 @@ class NetworkController:
         found = listing.matching(self._registry.all(), filters, self._manager.in_use)
         return [listing.inspect(record, None, self._registry) for record in found]
 
-    def inspect(self, ref: str, scope: str = "") -> NetworkInspect:
-        if scope not in ("", "local"):
+    def inspect(self, ref: str, scope: str = "", *, status: bool = False) -> NetworkInspect:
+        record = self._registry.find(ref)
+        if scope not in ("", record.scope):
             raise NotFound(f"network {ref} not found")
-        return listing.inspect(self._registry.find(ref), self._sandboxes.users, self._registry)
+        shown = listing.inspect(record, self._sandboxes.users, self._registry)
+        if status:
+            shown.status = listing.status(record, self._registry)
+        return shown
 
     async def create(self, request: NetworkCreateRequest, request_id: str = "") -> NetworkCreateReply:
         record = await self._manager.create(request, request_id)

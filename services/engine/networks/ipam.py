@@ -29,14 +29,22 @@ DEFAULT_POOLS = (
 )
 
 
+#: libnetwork/ipamutils: the global scope's.
+GLOBAL_POOLS = (AddressPool("10.0.0.0/8", 24),)
+
+
 class PoolRecord(msgspec.Struct, kw_only=True):
-    """A subnet of a network. ``configured``: the user asked for it, so static addresses are allowed."""
+    """A subnet of a network. ``configured``: the user asked for it; ``shows_gateway``: the gateway is
+    part of what the API shows (moby shows the configuration where there is one, and so no gateway
+    that was chosen for a configured subnet).
+    """
 
     subnet: str
     ip_range: str = ""
     gateway: str = ""
     auxiliary: dict[str, str] = {}
     configured: bool = True
+    shows_gateway: bool = True
 
 
 @dataclass
@@ -88,6 +96,16 @@ class AddressSpace:
         self._taken.add(number)
         return type(self.subnet.network_address)(number)
 
+    def in_use(self) -> int:
+        """With those that are never given out."""
+        first, last = self._bounds()
+        return len(self._taken) + self.subnet.num_addresses - (last - first + 1)
+
+    def available(self) -> int:
+        """Addresses that :meth:`next` can give."""
+        first, last = self._first(), self._last()
+        return last - first + 1 - sum(first <= number <= last for number in self._taken)
+
     def release(self, address: Address) -> None:
         number = int(address)
         self._taken.discard(number)
@@ -101,17 +119,17 @@ class NetworkAddresses:
     def __init__(self, name: str, pools: Sequence[PoolRecord]) -> None:
         self._name = name
         self._pools = pools
-        self._spaces: list[AddressSpace] = []
+        self.spaces: list[AddressSpace] = []
         for pool in pools:
             range_ = ipaddress.ip_network(pool.ip_range, strict=False) if pool.ip_range else None
             space = AddressSpace(ipaddress.ip_network(pool.subnet, strict=False), range_)
             for reserved in [pool.gateway, *pool.auxiliary.values()]:
                 if reserved:
                     space.take(ipaddress.ip_address(reserved))
-            self._spaces.append(space)
+            self.spaces.append(space)
 
     def space_of(self, address: Address) -> AddressSpace | None:
-        return next((space for space in self._spaces if address in space.subnet), None)
+        return next((space for space in self.spaces if address in space.subnet), None)
 
     def prefix(self, address: str) -> int:
         """Prefix length of the subnet that has *address*."""
@@ -121,7 +139,7 @@ class NetworkAddresses:
     def gateway(self, address: str) -> str:
         """The gateway of the subnet that has *address*."""
         wanted = ipaddress.ip_address(address)
-        for pool, space in zip(self._pools, self._spaces, strict=True):
+        for pool, space in zip(self._pools, self.spaces, strict=True):
             if wanted in space.subnet:
                 return pool.gateway
         return ""
@@ -136,7 +154,7 @@ class NetworkAddresses:
             if not space.take(address):
                 raise Forbidden("Address already in use")
             return str(address)
-        for space in self._spaces:
+        for space in self.spaces:
             if space.subnet.version == version and (found := space.next()) is not None:
                 return str(found)
         raise SystemError_(

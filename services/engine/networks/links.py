@@ -81,11 +81,18 @@ class Links:
         return found
 
     def create_bridge(self, name: str, mac: str, mtu: int) -> None:
-        """A bridge, up. The fixed address keeps it from following its ports' lowest one."""
+        """A bridge, up. The fixed address keeps it from following its ports' lowest one.
+
+        Only a change of the MTU keeps it from following theirs; that of a new link does not.
+        """
         payload = _ifinfo(flags=_IFF_UP, change=_IFF_UP) + text(IFLA_IFNAME, name)
-        payload += attribute(IFLA_ADDRESS, _mac(mac)) + (u32(IFLA_MTU, mtu) if mtu else b"")
+        payload += attribute(IFLA_ADDRESS, _mac(mac))
         payload += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
-        self._socket.request(Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload))
+        messages = [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload)]
+        if mtu:
+            size = _ifinfo() + text(IFLA_IFNAME, name) + u32(IFLA_MTU, mtu)
+            messages.append(Message(RTM_NEWLINK, 0, size))
+        self._socket.request(*messages)
 
     def create_dummy(self, name: str) -> None:
         payload = _ifinfo() + text(IFLA_IFNAME, name)

@@ -14,8 +14,11 @@ from services.protocol.api.networks import (
     IPAM,
     ConfigReference,
     IPAMConfig,
+    IPAMStatus,
     NetworkContainer,
     NetworkInspect,
+    NetworkStatus,
+    SubnetStatus,
 )
 from services.protocol.errors import InvalidParameter
 
@@ -27,17 +30,17 @@ Users = Callable[[str], list[tuple[SandboxRecord, EndpointRecord]]]
 
 
 def inspect(record: NetworkRecord, users: Users | None, registry: Registry) -> NetworkInspect:
-    """Without *users*, as in a list: no containers."""
+    """Without *users*, as in a list: nothing about containers."""
     configs = [
         IPAMConfig(
             subnet=pool.subnet,
             ip_range=pool.ip_range or UNSET,
-            gateway=pool.gateway or UNSET,
+            gateway=(pool.gateway if pool.shows_gateway else "") or UNSET,
             auxiliary_addresses=pool.auxiliary or UNSET,
         )
         for pool in record.pools
     ]
-    containers = {}
+    containers: dict[str, NetworkContainer] = {}
     for sandbox, endpoint in users(record.id) if users else []:
         prefix = registry.addresses(record).prefix(endpoint.ipv4) if endpoint.ipv4 else 0
         containers[sandbox.container_id] = NetworkContainer(
@@ -52,7 +55,7 @@ def inspect(record: NetworkRecord, users: Users | None, registry: Registry) -> N
         name=record.name,
         id=record.id,
         created=record.created,
-        scope="local",
+        scope=record.scope,
         driver=record.driver,
         enable_ipv4=record.enable_ipv4,
         enable_ipv6=record.enable_ipv6,
@@ -61,10 +64,21 @@ def inspect(record: NetworkRecord, users: Users | None, registry: Registry) -> N
         attachable=record.attachable,
         config_from=ConfigReference(network=record.config_from),
         config_only=record.config_only,
-        containers=containers,
+        containers=containers if users else UNSET,
         options=record.options,
         labels=record.labels,
     )
+
+
+def status(record: NetworkRecord, registry: Registry) -> NetworkStatus:
+    """How full the network's subnets are; a configuration network has none of its own."""
+    if record.config_only or not record.pools:
+        return NetworkStatus(ipam=IPAMStatus())
+    counts = {
+        str(space.subnet): SubnetStatus(ips_in_use=space.in_use(), dynamic_ips_available=space.available())
+        for space in registry.addresses(record).spaces
+    }
+    return NetworkStatus(ipam=IPAMStatus(subnets=counts))
 
 
 def check_filters(filters: Mapping[str, Sequence[str]], known: Collection[str]) -> None:
@@ -91,7 +105,7 @@ def matching(
             _any(filters, "driver", lambda value: value == record.driver)
             and _any(filters, "id", lambda value: _found(value, record.id))
             and _any(filters, "name", lambda value: _found(value, record.name))
-            and _any(filters, "scope", lambda value: value == "local")
+            and _any(filters, "scope", lambda value: value == record.scope)
             and _any(filters, "type", lambda value: (value == "builtin") == builtin)
             and all(has_label(record.labels, value) for value in filters.get("label", ()))
             and all(value == (not builtin and not in_use(record)) for value in dangling)

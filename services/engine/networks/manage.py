@@ -48,7 +48,8 @@ class Manager:
                 if source is not None:
                     request = requests.configured(request, source)
                 record = requests.make_record(request, driver)
-                record.pools = [await requests.choose_pool(request, self._registry)]
+                gateway = driver.needs_gateway(record.options, internal=record.internal)
+                record.pools = [await requests.choose_pool(request, self._registry, record, gateway=gateway)]
             record.request_id = request_id
             record.owned = await self._is_new(record)
             undo.push(lambda: self._records.delete_network(record.id))

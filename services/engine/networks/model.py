@@ -68,6 +68,8 @@ class NetworkRecord(msgspec.Struct, kw_only=True):
     name: str
     driver: str
     created: str
+    #: Whatever the request said: only "swarm" and "global" mean anything to libnetwork.
+    scope: str = "local"
     pools: list[PoolRecord] = []
     internal: bool = False
     attachable: bool = False

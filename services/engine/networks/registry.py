@@ -9,7 +9,14 @@ import secrets
 
 from services.engine.networks.drivers import bridge as bridge_options
 from services.engine.networks.drivers.base import Driver
-from services.engine.networks.ipam import Network, NetworkAddresses, PoolRecord, choose_subnet, overlaps
+from services.engine.networks.ipam import (
+    GLOBAL_POOLS,
+    Network,
+    NetworkAddresses,
+    PoolRecord,
+    choose_subnet,
+    overlaps,
+)
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.model import (
     BRIDGE,
@@ -95,11 +102,15 @@ class Registry:
     def used_subnets(self) -> list[Network]:
         """Subnets of all networks."""
         allocated = [record for record in self._by_id.values() if not record.config_only]
-        pools = [pool.subnet for record in allocated for pool in record.pools]
-        return [ipaddress.ip_network(subnet, strict=False) for subnet in pools]
+        return [subnet for record in allocated for subnet in _subnets(record)]
 
-    async def free_subnet(self, version: int) -> Network:
-        """From the default pools, clear of networks and of the host's routes and addresses."""
+    async def free_subnet(self, version: int, scope: str = "") -> Network:
+        """From the default pools, clear of networks and of the host's routes and addresses.
+
+        The *scope* "global" has pools of its own, and does not look at the host's.
+        """
+        if scope == "global":
+            return choose_subnet(GLOBAL_POOLS, version, self.used_subnets())
         links = self._kernel.links
         routes = await self._kernel.run(links.destinations)
         addresses = await self._kernel.run(links.addresses)
@@ -178,5 +189,11 @@ class Registry:
             pool.auxiliary = {"DefaultGatewayIPv4": settings.default_gateway}
         return pool
 
-    def check_overlap(self, subnet: Network) -> bool:
-        return overlaps(subnet, self.used_subnets())
+    def overlapping(self, subnet: Network) -> NetworkRecord | None:
+        """A network that has addresses of *subnet*."""
+        allocated = (record for record in self._by_id.values() if not record.config_only)
+        return next((record for record in allocated if overlaps(subnet, _subnets(record))), None)
+
+
+def _subnets(record: NetworkRecord) -> list[Network]:
+    return [ipaddress.ip_network(pool.subnet, strict=False) for pool in record.pools]

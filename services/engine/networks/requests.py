@@ -37,8 +37,6 @@ def check_request(request: NetworkCreateRequest, registry: Registry) -> NetworkR
         raise Conflict(f"network with name {request.name} already exists")
     if request.scope == "swarm":
         raise Forbidden("cannot create a swarm scoped network when swarm is not active")
-    if request.scope not in ("", "local"):
-        raise InvalidParameter(f"invalid network scope: {request.scope}")
     if request.ingress:
         raise Forbidden("Ingress network can only be global scope network")
     source = _config_network(request, registry)
@@ -116,7 +114,7 @@ def choose_driver(name: str, drivers: Mapping[str, Driver]) -> Driver:
 
 def make_record(request: NetworkCreateRequest, driver: Driver) -> NetworkRecord:
     """Without addresses (``pools``)."""
-    driver.options(dict(request.options or {}))
+    driver.options(dict(request.options or {}), internal=request.internal)
     return _record(request, driver)
 
 
@@ -128,6 +126,7 @@ def _record(request: NetworkCreateRequest, driver: Driver, **more: Any) -> Netwo
         name=request.name,
         driver=driver.name,
         created=timestamp(),
+        scope=request.scope or "local",
         internal=request.internal,
         attachable=request.attachable,
         options=options,
@@ -139,26 +138,55 @@ def _record(request: NetworkCreateRequest, driver: Driver, **more: Any) -> Netwo
     )
 
 
-async def choose_pool(request: NetworkCreateRequest, registry: Registry) -> PoolRecord:
-    """The network's subnet, as asked or from the default pools; with its gateway."""
+async def choose_pool(
+    request: NetworkCreateRequest, registry: Registry, record: NetworkRecord, *, gateway: bool
+) -> PoolRecord:
+    """The subnet of *record*, as asked or from the default pools; with its gateway if *gateway*."""
     configs = _checked_configs(request)
+    for config in configs:
+        _check_overlap(config, registry, record)
     if len(configs) > 1:
         raise Forbidden("bridge driver doesn't support multiple subnets")
     config = configs[0] if configs else IPAMConfig()
-    subnet_text = _text(config.subnet)
-    if subnet_text:
-        subnet = _network(subnet_text)
-        if registry.check_overlap(subnet):
-            raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
-    else:
-        subnet = await registry.free_subnet(4)
+    configured = bool(_text(config.subnet))
+    subnet = _network(_text(config.subnet)) if configured else await registry.free_subnet(4, request.scope)
     pool = _pool(config)
-    pool.subnet, pool.configured = str(subnet), bool(subnet_text)
-    if not pool.gateway:
-        pool.gateway = _first_free(subnet, pool)
-    elif not AddressSpace(subnet).take(ipaddress.ip_address(pool.gateway)):
-        raise SystemError_(f"failed to allocate gateway ({pool.gateway}): Address already in use")
+    pool.subnet, pool.configured = str(subnet), configured
+    pool.shows_gateway = bool(pool.gateway) or not configured
+    _reserve(subnet, pool, gateway=gateway)
     return pool
+
+
+def _check_overlap(config: IPAMConfig, registry: Registry, record: NetworkRecord) -> None:
+    """With a range of its own a subnet gets past libnetwork's IPAM, and fails at the bridge driver."""
+    text, range_ = _text(config.subnet), _text(config.ip_range)
+    other = registry.overlapping(_network(text)) if text else None
+    if other is None:
+        return
+    if range_ and not any((pool.subnet, pool.ip_range) == (text, range_) for pool in other.pools):
+        raise Forbidden(
+            f"cannot create network {record.id} ({record.interface}): conflicts with network "
+            f"{other.id} ({other.interface}): networks have overlapping IPv4"
+        )
+    raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+
+
+def _reserve(subnet: Network, pool: PoolRecord, *, gateway: bool) -> None:
+    """The gateway first, then the auxiliary addresses, as libnetwork's ``ipamAllocateVersion`` does."""
+    range_ = ipaddress.ip_network(pool.ip_range, strict=False) if pool.ip_range else None
+    space = AddressSpace(subnet, range_)
+    if pool.gateway:
+        if not space.take(ipaddress.ip_address(pool.gateway)):
+            raise SystemError_(f"failed to allocate gateway ({pool.gateway}): Address already in use")
+    elif gateway:
+        if (chosen := space.next()) is None:
+            raise SystemError_("failed to allocate gateway (): no available addresses on this pool")
+        pool.gateway = str(chosen)
+    for name, address in pool.auxiliary.items():
+        if not space.take(ipaddress.ip_address(address)):
+            raise SystemError_(
+                f"failed to allocate secondary ip address ({name}:{address}): Address already in use"
+            )
 
 
 def _checked_configs(request: NetworkCreateRequest) -> list[IPAMConfig]:
@@ -176,18 +204,6 @@ def _pool(config: IPAMConfig) -> PoolRecord:
         gateway=_text(config.gateway).partition("/")[0],
         auxiliary=dict(config.auxiliary_addresses or {}) if config.auxiliary_addresses else {},
     )
-
-
-def _first_free(subnet: Network, pool: PoolRecord) -> str:
-    start = ipaddress.ip_network(pool.ip_range, strict=False) if pool.ip_range else subnet
-    number = int(start.network_address)
-    if start.network_address == subnet.network_address:
-        number += 1
-    taken = set(pool.auxiliary.values())
-    kind = type(subnet.network_address)
-    while str(kind(number)) in taken:
-        number += 1
-    return str(kind(number))
 
 
 def _problems(config: IPAMConfig) -> list[str]:

@@ -68,6 +68,10 @@ class Sandboxes:
                 found.append((sandbox, endpoint))
         return found
 
+    def is_internal(self, network_id: str) -> bool:
+        network = self._registry.get(network_id)
+        return network is not None and network.internal
+
     def keep(self, record: SandboxRecord) -> None:
         """Know *record*, under the networks it is in now."""
         self._forget(record)

@@ -32,7 +32,7 @@ class _Handlers:
         return list(self._controller.list(args.filters))
 
     async def inspect(self, args: verbs.InspectArgs, _: Context) -> NetworkInspect:
-        return self._controller.inspect(args.ref, args.scope)
+        return self._controller.inspect(args.ref, args.scope, status=args.status)
 
     async def create(self, args: NetworkCreateRequest, context: Context) -> NetworkCreateReply:
         made = self._controller.made_by(context.request_id) if context.repeated else None

@@ -173,9 +173,10 @@ class VolumeManager:
     async def mount(self, name: str, container_id: str, told: Mapping[str, str] | None = None) -> str:
         async with self._locks.hold(name):
             record, path = self._record(name), str(self._data(name))
-            if record.options and not await asyncio.to_thread(is_mounted, path):
+            wanted = options.resolvable(record.options)
+            if wanted and not await asyncio.to_thread(is_mounted, path):
                 try:
-                    await asyncio.to_thread(options.mount, record.options, path)
+                    await asyncio.to_thread(options.mount, wanted, path)
                 except SystemError_ as error:
                     raise SystemError_(f"error while mounting volume '{path}': {error}") from error
             self._users[name].add(container_id)

@@ -14,7 +14,8 @@ from reexec.archive import syscalls
 from services.protocol.errors import InvalidParameter, SystemError_
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_OPTIONS = ("type", "o", "device")
+_OPTIONS = ("type", "o", "device", "size")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?[kKmMgGtTpP]?i?[bB]?")
 #: Option -> options it is nothing without, in the order they are missed.
 _NEEDS = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
 
@@ -65,14 +66,21 @@ def check_name(name: str) -> None:
 def check_options(name: str, options: Mapping[str, str]) -> None:
     """Raises ``InvalidParameter``."""
     for option in options:
-        if option == "size":
-            raise InvalidParameter(f"create {name}: quota size requested but no quota support")
         if option not in _OPTIONS:
             raise InvalidParameter(f'create {name}: invalid option: "{option}"')
+    if "size" in options and _bytes(name, options["size"]) > 0:
+        raise InvalidParameter(f"create {name}: quota size requested but no quota support")
     for option, needed in _NEEDS.items():
         for other in needed:
             if option in options and other not in options:
                 raise InvalidParameter(f'create {name}: missing required option: "{other}"')
+
+
+def _bytes(name: str, text: str) -> float:
+    """A size as go-units' ``RAMInBytes`` reads it; raises ``InvalidParameter``."""
+    if (match := _SIZE.fullmatch(text)) is None:
+        raise InvalidParameter(f"create {name}: invalid size: '{text}'")
+    return float(match[1])
 
 
 @dataclass(frozen=True)
@@ -109,9 +117,16 @@ def _address(host: str) -> str:
         ) from error
 
 
+def resolvable(options: Mapping[str, str] | None) -> Mapping[str, str]:
+    """*options* if there is something to mount: a size alone is only a limit."""
+    return options if options and (options.get("device") or options.get("type")) else {}
+
+
 def mount(options: Mapping[str, str], target: str) -> None:
     """Make the mount of *options* on *target*; raises :class:`SystemError_` with moby's text."""
     wanted = resolve(options)
+    if not wanted.source:
+        raise SystemError_("missing device in volume options")
     try:
         bind = wanted.flags & syscalls.MS_BIND
         syscalls.mount(wanted.source, target, wanted.fstype, wanted.flags, wanted.data)

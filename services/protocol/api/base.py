@@ -39,6 +39,8 @@ _SPECIAL = {
     "device_ids": "DeviceIDs",
     "exec_id": "ID",
     "rw": "RW",
+    "ips_in_use": "IPsInUse",
+    "dynamic_ips_available": "DynamicIPsAvailable",
     "ip": "IP",
     "host_ip": "HostIp",
 }

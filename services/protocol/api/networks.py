@@ -82,6 +82,21 @@ class NetworkContainer(Model, kw_only=True):
     ipv6_address: str
 
 
+class SubnetStatus(Model, kw_only=True):
+    """Addresses that are taken or never given out, and those left in the range."""
+
+    ips_in_use: int
+    dynamic_ips_available: int
+
+
+class IPAMStatus(Model, kw_only=True):
+    subnets: dict[str, SubnetStatus] | UnsetType = UNSET
+
+
+class NetworkStatus(Model, kw_only=True):
+    ipam: IPAMStatus
+
+
 class NetworkInspect(Model, kw_only=True):
     name: str
     id: str
@@ -100,6 +115,7 @@ class NetworkInspect(Model, kw_only=True):
     options: dict[str, str] | None = None
     labels: dict[str, str] | None = None
     peers: list[Any] | UnsetType = UNSET
+    status: NetworkStatus | UnsetType = UNSET
 
 
 class ConnectRequest(Model, kw_only=True):

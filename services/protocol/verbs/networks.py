@@ -12,6 +12,7 @@ class InspectArgs(msgspec.Struct, frozen=True):
     ref: str
     verbose: bool = False
     scope: str = ""
+    status: bool = False
 
 
 class ConnectArgs(msgspec.Struct, frozen=True):

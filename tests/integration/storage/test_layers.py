@@ -113,17 +113,17 @@ def test_copy_up(tmp_path: Path, home: Home) -> None:
     async def test(s: Storage) -> None:
         target = tmp_path / "volume"
         target.mkdir()
-        assert await s.layers.copy_up(FIRST, "/data", str(target))
+        assert await s.layers.copy_up(FIRST, "/data", str(target)) == "copied"
         found = os.stat(target)
         assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o1777, 5, 6)
         found = os.stat(target / "f")
         assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o4750, 7, 8)
         assert os.readlink(target / "l") == "/etc/passwd"
-        assert not await s.layers.copy_up(FIRST, "/data", str(target)), "it is not empty"
+        assert await s.layers.copy_up(FIRST, "/data", str(target)) == "kept", "it is not empty"
         empty = tmp_path / "empty"
         empty.mkdir()
-        assert not await s.layers.copy_up(FIRST, "/nosuch", str(empty))
-        assert not await s.layers.copy_up(FIRST, "/etc/passwd", str(empty))
+        assert await s.layers.copy_up(FIRST, "/nosuch", str(empty)) == "absent"
+        assert await s.layers.copy_up(FIRST, "/etc/passwd", str(empty)) == "file"
 
     run(home, test)
 

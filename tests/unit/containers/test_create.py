@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from services.engine.containers.inspect import inspect
 from services.engine.containers.names import check_name, random_name
 from services.protocol.api.containers import Config
+from services.protocol.errors import SystemError_
 from services.protocol.verbs.containers import InspectArgs
 from tests.unit.containers.world import PATH, World, run
 
@@ -126,6 +128,23 @@ def test_a_volume_with_content_is_not_filled(world: World) -> None:
         pass
     run(world.made({"HostConfig": {"Binds": ["vol:/v"]}}))
     assert len(world.layers.copied) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"HostConfig": {"Binds": ["vol:/etc/passwd"]}}, "source .*/etc/passwd is not directory"),
+        (
+            {"Volumes": {"/etc/passwd": {}}},
+            "cannot mount volume over existing file, file exists .*/etc/passwd",
+        ),
+    ],
+)
+def test_a_volume_over_a_file(world: World, body: dict[str, object], text: str) -> None:
+    with pytest.raises(SystemError_, match=text):
+        run(world.made(body))
+    assert set(world.volumes.known) <= {"vol"}, "an anonymous volume is given back"
+    assert not world.volumes.held
 
 
 def test_security_options_of_the_privileged(world: World) -> None:

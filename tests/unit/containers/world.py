@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from reexec.helpers.copyup import CopiedUp
 from services.engine.containers.create import create
 from services.engine.containers.model import Entry
 from services.engine.containers.registry import SCHEMA, Registry
@@ -73,9 +74,9 @@ class FakeLayers:
             raise self.failing
         self.directories.append(path)
 
-    async def copy_up(self, container_id: str, path: str, target: str) -> bool:
+    async def copy_up(self, container_id: str, path: str, target: str) -> CopiedUp:
         self.copied.append((path, target))
-        return True
+        return CopiedUp.FILE if path == "/etc/passwd" else CopiedUp.COPIED
 
     async def sizes(self, container_id: str) -> tuple[int, int]:
         return 5, 1000
@@ -112,6 +113,9 @@ class FakeVolumes:
         path.mkdir(exist_ok=True)
         volume = Volume(driver="local", labels=None, mountpoint=str(path), name=name, options=None)
         return self.known.setdefault(name, volume)
+
+    def get(self, name: str) -> Volume:
+        return self.known[name]
 
     async def mount(self, name: str, container_id: str, told: Mapping[str, str] | None = None) -> str:
         self.held.add((name, container_id))

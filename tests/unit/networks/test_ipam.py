@@ -23,6 +23,14 @@ def network(subnet: str, **more: object) -> NetworkAddresses:
     return NetworkAddresses("n1 (id)", [PoolRecord(subnet=subnet, gateway=gateway, **more)])
 
 
+def test_how_full_a_subnet_is() -> None:
+    (space,) = network("10.1.0.0/24", ip_range="10.1.0.128/25").spaces
+    assert (space.in_use(), space.available()) == (3, 127)
+    assert space.next() is not None
+    assert space.take(ipaddress.ip_address("10.1.0.7"))
+    assert (space.in_use(), space.available()) == (5, 126)
+
+
 def test_lowest_free_address_goes_round_taken_ones() -> None:
     addresses = network("10.210.27.0/29")
     assert addresses.allocate(4, "10.210.27.4") == "10.210.27.4"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import errno
+import ipaddress
+from typing import Any
 
 import pytest
 
@@ -11,7 +14,7 @@ from services.engine.networks import checks, endpoint_options, listing, requests
 from services.engine.networks.drivers import absent
 from services.engine.networks.drivers.bridge import BridgeDriver
 from services.engine.networks.drivers.null import NullDriver
-from services.engine.networks.ipam import PoolRecord
+from services.engine.networks.ipam import Network, PoolRecord
 from services.engine.networks.links import Link
 from services.engine.networks.model import NetworkRecord
 from services.engine.networks.netlink import NetlinkError
@@ -23,7 +26,7 @@ from services.protocol.api.networks import (
     IPAMConfig,
     NetworkCreateRequest,
 )
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented, WharfError
 
 NOW = datetime.datetime(2026, 1, 2, 12, 0, tzinfo=datetime.UTC)
 
@@ -128,8 +131,8 @@ def test_bridge_options() -> None:
     driver.options({"com.docker.network.bridge.enable_icc": "false", "mine": "kept"})
     with pytest.raises(InvalidParameter, match="strconv.ParseBool"):
         driver.options({"com.docker.network.bridge.enable_icc": "perhaps"})
-    with pytest.raises(Unimplemented, match="com.docker.network.bridge.inhibit_ipv4"):
-        driver.options({"com.docker.network.bridge.inhibit_ipv4": "true"})
+    with pytest.raises(Unimplemented, match="com.docker.network.bridge.trusted_host_interfaces"):
+        driver.options({"com.docker.network.bridge.trusted_host_interfaces": "eth0"})
 
 
 @pytest.mark.parametrize(
@@ -173,12 +176,85 @@ class NoLinks:
         ("ipvlan", {"parent": "wan.7"}, "-o parent interface was not found on the host: wan"),
         ("ipvlan", {"parent": "eth0.9999"}, "vlan id must be between 1-4094, received: 9999"),
         ("ipvlan", {"parent": "eth0"}, "network driver ipvlan is not implemented"),
-        ("overlay", {}, "network driver overlay is not implemented"),
+        ("overlay", {}, "This node is not a swarm manager. "),
     ],
 )
 def test_drivers_that_are_not_there(driver: str, options: dict[str, str], text: str) -> None:
     error = absent.refusal(driver, "0123456789abcdef", options, NoLinks())  # type: ignore[arg-type]
     assert text in str(error)
+
+
+class FakeRegistry:
+    """One network, of 10.1.0.0/24 with a range of its own."""
+
+    other = record(
+        "other", interface="br-other", pools=[PoolRecord(subnet="10.1.0.0/24", ip_range="10.1.0.0/25")]
+    )
+
+    def overlapping(self, subnet: Network) -> NetworkRecord | None:
+        return self.other if subnet.overlaps(ipaddress.ip_network("10.1.0.0/24")) else None
+
+    async def free_subnet(self, version: int, scope: str) -> Network:
+        return ipaddress.ip_network("10.9.0.0/24" if scope == "global" else "172.30.0.0/16")
+
+
+def pool(config: IPAMConfig | None, *, gateway: bool = True, scope: str = "") -> PoolRecord:
+    request = NetworkCreateRequest(name="n", scope=scope, ipam=IPAM(config=[config] if config else []))
+    new = record("n", interface="br-n")
+    registry: Any = FakeRegistry()
+    return asyncio.run(requests.choose_pool(request, registry, new, gateway=gateway))
+
+
+def test_the_api_shows_the_gateway_that_was_asked_for() -> None:
+    chosen = pool(IPAMConfig(subnet="10.2.0.0/24"))
+    assert (chosen.gateway, chosen.shows_gateway) == ("10.2.0.1", False)
+    asked = pool(IPAMConfig(subnet="10.2.0.0/24", gateway="10.2.0.9"))
+    assert (asked.gateway, asked.shows_gateway) == ("10.2.0.9", True)
+    free = pool(None)
+    assert (free.subnet, free.gateway, free.shows_gateway) == ("172.30.0.0/16", "172.30.0.1", True)
+    assert pool(None, scope="global").subnet == "10.9.0.0/24"
+    ranged = pool(IPAMConfig(subnet="10.2.0.0/24", ip_range="10.2.0.128/25"))
+    assert ranged.gateway == "10.2.0.128"
+    assert pool(IPAMConfig(subnet="10.2.0.0/24"), gateway=False).gateway == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (
+            IPAMConfig(subnet="10.2.0.0/24", auxiliary_addresses={"x": "10.2.0.1"}),
+            "failed to allocate secondary ip address (x:10.2.0.1): Address already in use",
+        ),
+        (
+            IPAMConfig(subnet="10.2.0.0/24", gateway="10.2.0.255"),
+            "failed to allocate gateway (10.2.0.255): Address already in use",
+        ),
+        (IPAMConfig(subnet="10.1.0.1/16"), "it should be 10.1.0.0/16"),
+        (IPAMConfig(subnet="10.1.0.128/25"), "Pool overlaps with other one on this address space"),
+        (IPAMConfig(subnet="10.1.0.0/24", ip_range="10.1.0.0/25"), "Pool overlaps with other one"),
+        (
+            IPAMConfig(subnet="10.1.0.0/24", ip_range="10.1.0.128/25"),
+            "(br-n): conflicts with network " + "other" * 8 + " (br-other): networks have overlapping IPv4",
+        ),
+    ],
+)
+def test_refused_pools(config: IPAMConfig, text: str) -> None:
+    with pytest.raises(WharfError) as caught:
+        pool(config)
+    assert text in str(caught.value)
+
+
+def test_gateway_modes() -> None:
+    driver = BridgeDriver(None, ip_forward=False)  # type: ignore[arg-type]
+    mode = "com.docker.network.bridge.gateway_mode_ipv4"
+    inhibit = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    driver.options({mode: "isolated"}, internal=True)
+    with pytest.raises(SystemError_, match="'isolated' can only be used for an internal network"):
+        driver.options({mode: "isolated"})
+    assert driver.needs_gateway({}, internal=True)
+    assert not driver.needs_gateway({mode: "isolated"}, internal=True)
+    assert driver.needs_gateway(inhibit, internal=False)
+    assert not driver.needs_gateway(inhibit, internal=True)
 
 
 def test_configuration_networks() -> None:

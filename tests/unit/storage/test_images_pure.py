@@ -173,6 +173,7 @@ def test_null_members_are_as_absent() -> None:
         ({"device": "/tmp"}, 'create v8: missing required option: "type"'),
         ({"o": "size=10m"}, 'create v8: missing required option: "device"'),
         ({"size": "10m"}, "create v8: quota size requested but no quota support"),
+        ({"size": "abc"}, "create v8: invalid size: 'abc'"),
     ],
 )
 def test_volume_options(given: dict[str, str], message: str) -> None:

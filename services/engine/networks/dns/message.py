@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-A, PTR, AAAA, ANY = 1, 12, 28, 255
+A, PTR, MX, AAAA, ANY = 1, 12, 15, 28, 255
 IN = 1
 NOERROR, FORMERR, SERVFAIL, NOTIMP = 0, 1, 2, 4
 #: Seconds that an answer may be cached; libnetwork's.

@@ -170,6 +170,9 @@ class Server:
         if question.kind == message.PTR:
             name = self._names.reverse(self._sandbox, question.name)
             return message.answer(question, [message.encode_name(name)]) if name else None
+        if question.kind not in (message.A, message.AAAA, message.MX):
+            return None
+        # Without records of the kind asked for the answer is an empty one: the name is there.
         addresses = self._names.addresses(self._sandbox, question.name)
         if addresses is None:
             return None

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 
 from services.engine.networks.links import Links
 from services.engine.networks.netlink import NetlinkError
-from services.protocol.errors import SystemError_, Unimplemented, WharfError
+from services.protocol.errors import Forbidden, SystemError_, Unimplemented, WharfError
 
 _MODES = {
     "macvlan": ("macvlan_mode", ("bridge", "private", "passthru", "vepa"), "bridge"),
     "ipvlan": ("ipvlan_mode", ("l2", "l3", "l3s"), "l2"),
 }
+_NO_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node '
+    "to swarm and try again."
+)
 _PARENT = "parent"
 _LOOPBACK = "lo"
 
@@ -21,7 +25,7 @@ def refusal(driver: str, network_id: str, options: Mapping[str, str], links: Lin
     """Blocks on the kernel: with no parent to be on, the network needs a dummy link."""
     unimplemented = Unimplemented(f"network driver {driver} is not implemented")
     if driver not in _MODES:
-        return unimplemented
+        return Forbidden(_NO_SWARM)
     option, modes, default = _MODES[driver]
     mode, parent = options.get(option, ""), options.get(_PARENT, "")
     if mode and mode not in modes:

@@ -19,8 +19,11 @@ class Driver(Protocol):
     #: Containers get an interface and addresses of their own.
     addresses: bool
 
-    def options(self, options: Mapping[str, str]) -> None:
-        """Refuse what is not understood: ``InvalidParameter``."""
+    def options(self, options: Mapping[str, str], *, internal: bool = False) -> None:
+        """Refuse what is not understood or does not go together: ``InvalidParameter``, ``SystemError_``."""
+
+    def needs_gateway(self, options: Mapping[str, str], *, internal: bool) -> bool:
+        """Whether an address is to be chosen for the gateway if the user has given none."""
 
     def interface_name(self, network_id: str, options: Mapping[str, str]) -> str:
         """The host's interface of a new network."""

@@ -24,7 +24,8 @@ DEFAULT_BRIDGE = PREFIX + "default_bridge"
 MTU = "com.docker.network.driver.mtu"
 IFACE_PREFIX = "com.docker.network.container_iface_prefix"
 INHIBIT = PREFIX + "inhibit_ipv4"
-_GATEWAY_MODES = {PREFIX + "gateway_mode_ipv4", PREFIX + "gateway_mode_ipv6"}
+_GATEWAY_MODE_4, _GATEWAY_MODE_6 = PREFIX + "gateway_mode_ipv4", PREFIX + "gateway_mode_ipv6"
+_GATEWAY_MODES = {_GATEWAY_MODE_4, _GATEWAY_MODE_6}
 _MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _BOOLEANS = {ICC, MASQUERADE, DEFAULT_BRIDGE, INHIBIT}
 _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
@@ -36,6 +37,16 @@ def truth(options: Mapping[str, str], name: str, default: bool) -> bool:
     """A Go boolean among the options; empty is the default."""
     value = options.get(name, "")
     return value in _TRUE if value else default
+
+
+def is_isolated(options: Mapping[str, str]) -> bool:
+    """The host itself has no address in the network. (That of IPv6 has no effect without IPv6.)"""
+    return "isolated" in (options.get(_GATEWAY_MODE_4), options.get(_GATEWAY_MODE_6))
+
+
+def has_address(options: Mapping[str, str]) -> bool:
+    """Whether the bridge has the gateway's address."""
+    return options.get(_GATEWAY_MODE_4) != "isolated" and not truth(options, INHIBIT, False)
 
 
 def mtu(options: Mapping[str, str]) -> int:
@@ -53,13 +64,11 @@ class BridgeDriver:
         self._ip_forward = ip_forward
         self._indexes: dict[str, int] = {}
 
-    def options(self, options: Mapping[str, str]) -> None:
+    def options(self, options: Mapping[str, str], *, internal: bool = False) -> None:
         for name, value in options.items():
             if name in _BOOLEANS:
                 if value not in _TRUE | _FALSE:
                     raise _unparsed(name, value, f'strconv.ParseBool: parsing "{value}": invalid syntax')
-                if name == INHIBIT and value in _TRUE:
-                    raise Unimplemented(f"network option {name} is not implemented")
             elif name == MTU:
                 _check_mtu(name, value)
             elif name == NAME:
@@ -75,6 +84,12 @@ class BridgeDriver:
                 _check_gateway_mode(name, value)
             elif name.startswith("com.docker.network.") and name != IFACE_PREFIX:
                 raise Unimplemented(f"network option {name} is not implemented")
+        if is_isolated(options) and not internal:
+            raise SystemError_("gateway mode 'isolated' can only be used for an internal network")
+
+    def needs_gateway(self, options: Mapping[str, str], *, internal: bool) -> bool:
+        """moby ``GetSkipGwAlloc``."""
+        return has_address(options) or (options.get(_GATEWAY_MODE_4) != "isolated" and not internal)
 
     def interface_name(self, network_id: str, options: Mapping[str, str]) -> str:
         return options.get(NAME) or f"br-{network_id[:12]}"
@@ -84,7 +99,7 @@ class BridgeDriver:
         try:
             link = self._adopt(network) or self._make(network)
             for pool in network.pools:
-                if pool.gateway and "/" not in pool.gateway:
+                if pool.gateway and "/" not in pool.gateway and has_address(network.options):
                     prefix = ipaddress.ip_network(pool.subnet, strict=False).prefixlen
                     links.add_address(link.index, ipaddress.ip_interface(f"{pool.gateway}/{prefix}"))
             if not link.up:
@@ -188,8 +203,8 @@ def _check_address(name: str, value: str) -> None:
 
 
 def _check_gateway_mode(name: str, value: str) -> None:
-    """Without IPv6 only the mode of IPv4 has an effect, and "nat" is what there is."""
+    """Without IPv6 only the mode of IPv4 has an effect."""
     if value not in _MODES:
         raise _unparsed(name, value, f"unknown gateway mode {value}")
-    if name.endswith("ipv4") and value != "nat":
+    if name == _GATEWAY_MODE_4 and value not in ("nat", "isolated"):
         raise Unimplemented(f"{name}={value} is not implemented")

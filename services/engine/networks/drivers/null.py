@@ -13,8 +13,11 @@ class _Predefined:
     name = ""
     addresses = False
 
-    def options(self, options: Mapping[str, str]) -> None:
+    def options(self, options: Mapping[str, str], *, internal: bool = False) -> None:
         """None are known, and the predefined network has none."""
+
+    def needs_gateway(self, options: Mapping[str, str], *, internal: bool) -> bool:
+        return False
 
     def interface_name(self, network_id: str, options: Mapping[str, str]) -> str:
         return ""
