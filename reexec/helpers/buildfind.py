@@ -67,15 +67,15 @@ def _paths(args: BuildFind) -> list[tuple[str, str]]:
     """(path, pivot)"""
     found: list[tuple[str, str]] = []
     for source in args.sources:
-        clean = _clean(source, source)
         pivot = ""
         if args.parents:
             before, pivoted, _ = source.partition("/./")
             pivot = "/" + _clean(before, source) if pivoted else "/"
         if is_pattern(source) and not args.literal:
-            found += [(path, pivot) for path in _matching(clean, recursive=args.parents)]
+            pattern = os.path.normpath(source.lstrip("/"))  # with ".." before it nothing matches
+            found += [(path, pivot) for path in _matching(pattern, recursive=args.parents)]
         else:
-            found.append(("/" + clean, pivot))
+            found.append(("/" + _clean(source, source), pivot))
     if not found:
         raise InvalidParameter("no source files were specified")
     return found
@@ -122,7 +122,7 @@ def _one(path: str, pivot: str, args: BuildFind, excluded: Exclusions) -> Found 
     if kind == "file" and args.unpack and is_archive(real):
         kind = "archive"
     top = "" if beneath in ("", ".") else beneath + "/"
-    checksum = _tree(real, top, excluded) if kind == "dir" else _file(real)
+    checksum = _tree(real, top, excluded) if kind == "dir" else _file(real, os.path.basename(path))
     if beneath:
         checksum = _with_parents(checksum, pivot, beneath)
     return Found(real, os.path.basename(path), kind, checksum, pivot, beneath)
@@ -156,15 +156,18 @@ def is_archive(path: str) -> bool:
         os.close(fd)
 
 
-def _file(path: str) -> str:
+def _file(path: str, name: str) -> str:
+    """*name* is what it gets in a directory: that of a link to *path*, if there is one."""
     total = hashlib.sha256()
-    _hash_entry(total, path, "")
+    _hash_entry(total, path, f"{path}\0{name}")
     return total.hexdigest()
 
 
 def _tree(top: str, prefix: str, excluded: Exclusions) -> str:
     """*prefix* is put before names to ask whether they are excluded."""
     total = hashlib.sha256()
+    if top != "/":  # what the context's own directory is like is nobody's business
+        _hash_entry(total, top, top)
     for directory, names, files in os.walk(top):
         names.sort()
         entries = sorted([*files, *names])

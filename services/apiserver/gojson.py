@@ -140,6 +140,28 @@ def _value_end(data: bytes) -> int | None:
     return end if text[end:].strip(" \t\r\n") else None
 
 
+def problem(data: bytes, wanted: str) -> str:
+    """What ``json.Unmarshal`` says of *data*, which it does not take for a *wanted*: a Go type such as
+    ``map[string]string`` or ``[]string``; "" if what is wrong is further inside."""
+    try:
+        scanner = _Scanner(data)
+        scanner.value("looking for beginning of value")
+        scanner.end()
+    except _Syntax as error:
+        return "unexpected end of JSON input" if str(error) == "unexpected EOF" else str(error)
+    except RecursionError:
+        return "exceeded max depth"
+    value = msgspec.json.decode(data)
+    inner = wanted.partition("]")[2].lstrip("*")
+    if isinstance(value, list if wanted.startswith("[]") else dict):
+        members = value if isinstance(value, list) else value.values()
+        wrong = [member for member in members if member is not None and not isinstance(member, str)]
+        if inner != "string" or not wrong:
+            return ""
+        value, wanted = wrong[0], inner
+    return f"json: cannot unmarshal {_kind_of(value)} into Go value of type {wanted}"
+
+
 class _Syntax(Exception):
     pass
 
@@ -200,6 +222,12 @@ class _Scanner:
             self.at = match.end()
         else:
             self._literal(context)
+
+    def end(self) -> None:
+        """Raises for what follows the value."""
+        self._skip()
+        if self.at < len(self.data):
+            raise self._error("after top-level value")
 
     def _literal(self, context: str) -> None:
         for word in (b"true", b"false", b"null"):

@@ -71,7 +71,7 @@ def test_a_bad_epoch_is_refused(engine: Engine) -> None:
     ("query", "message"),
     [
         ("version=2", "version 2 of the builder (BuildKit) is not implemented: use version 1"),
-        ("version=3", "invalid version 3"),
+        ("version=3", 'invalid version "3"'),
         ("squash=1", "squash is only supported with experimental mode"),
         (
             "outputs=%5B%7B%22Type%22:%22local%22%7D%5D",

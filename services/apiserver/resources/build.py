@@ -7,11 +7,11 @@ from typing import TypeVar
 import msgspec
 from falcon.asgi import Request, Response
 
-from services.apiserver import reply
+from services.apiserver import gojson, reply
 from services.apiserver.client import Engine
 from services.apiserver.query import Query
 from services.protocol.api.containers import Ulimit
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
 from services.protocol.verbs import builder as verbs
 
 T = TypeVar("T")
@@ -64,14 +64,14 @@ def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
         force_remove=query.flag("forcerm"),
         network_mode=query.text("networkmode"),
         extra_hosts=[host for hosts in query.all("extrahosts") for host in hosts.split(",") if host],
-        memory=query.integer("memory") or 0,
-        memory_swap=query.integer("memswap") or 0,
-        cpu_shares=query.integer("cpushares") or 0,
-        cpu_period=query.integer("cpuperiod") or 0,
-        cpu_quota=query.integer("cpuquota") or 0,
+        memory=_integer(query, "memory"),
+        memory_swap=_integer(query, "memswap"),
+        cpu_shares=_integer(query, "cpushares"),
+        cpu_period=_integer(query, "cpuperiod"),
+        cpu_quota=_integer(query, "cpuquota"),
         cpuset_cpus=query.text("cpusetcpus"),
         cpuset_mems=query.text("cpusetmems"),
-        shm_size=query.integer("shmsize") or 0,
+        shm_size=_shm_size(query),
         ulimits=_json(query, "ulimits", list[Ulimit]) or [],
         cgroup_parent=query.text("cgroupparent"),
         platform=query.text("platform"),
@@ -82,6 +82,21 @@ def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
         pull=query.flag("pull"),
         registry_config=registry_config,
     )
+
+
+def _integer(query: Query, name: str) -> int:
+    """moby ``httputils.Int64ValueOrZero``: what is no number is 0."""
+    try:
+        return query.integer(name) or 0
+    except InvalidParameter:
+        return 0
+
+
+def _shm_size(query: Query) -> int:
+    try:
+        return query.integer("shmsize") or 0
+    except InvalidParameter as error:
+        raise SystemError_(str(error).replace("strconv.Atoi", "strconv.ParseInt")) from None
 
 
 def _bytes(query: Query, name: str) -> int:
@@ -100,7 +115,7 @@ class _Output(msgspec.Struct, rename="pascal"):
 def _refuse_buildkit(query: Query) -> None:
     version = query.text("version") or "1"
     if version not in ("1", "2"):
-        raise InvalidParameter(f"invalid version {version}")
+        raise InvalidParameter(f'invalid version "{version}"')
     if version == "2":
         raise Unimplemented("version 2 of the builder (BuildKit) is not implemented: use version 1")
     for output in _json(query, "outputs", list[_Output]) or []:
@@ -108,11 +123,14 @@ def _refuse_buildkit(query: Query) -> None:
             raise Unimplemented(f'output "{output.type}" of a build is not implemented: it needs BuildKit')
 
 
-#: In dockerd's errors.
+#: Beginning of the error, and what Go calls the type.
 _CALLED = {
-    "buildargs": "build args", "labels": "labels", "cachefrom": "cache-from", "ulimits": "ulimit settings",
-    "outputs": "outputs",
-}  # fmt: skip
+    "buildargs": ("error reading build args", "map[string]*string"),
+    "labels": ("error reading labels", "map[string]string"),
+    "cachefrom": ("error reading cache-from", "[]string"),
+    "ulimits": ("error reading ulimit settings", "[]*container.Ulimit"),
+    "outputs": ("invalid outputs specified", "[]buildbackend.BuildOutput"),
+}
 
 
 def _json(query: Query, name: str, kind: type[T]) -> T | None:
@@ -122,4 +140,6 @@ def _json(query: Query, name: str, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
-        raise InvalidParameter(f"error reading {_CALLED[name]}: {error}") from error
+        beginning, wanted = _CALLED[name]
+        problem = gojson.problem(text.encode("utf-8", "replace"), wanted) or str(error)
+        raise InvalidParameter(f"{beginning}: {problem}") from error

@@ -48,7 +48,8 @@ class Arguments:
 
     def for_from(self) -> dict[str, str]:
         """What FROM may use."""
-        values = {name: self._meta_value(name) for name in self._meta}
+        names = [*self._meta, *(name for name in self._given if name in PREDEFINED)]
+        values = {name: self._meta_value(name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
     def visible(self) -> dict[str, str]:

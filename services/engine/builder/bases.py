@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from contextlib import aclosing
 
 import msgspec
@@ -17,7 +18,9 @@ from services.engine.images.transfers import Transfers
 from services.engine.registry import platforms
 from services.engine.registry.credentials import AuthConfig
 from services.engine.scopes import KeyedLocks
-from services.protocol.errors import InvalidParameter, NotFound
+from services.protocol.errors import NotFound
+
+log = logging.getLogger(__name__)
 
 #: What the docker command calls Docker Hub in its credentials.
 _HUB = "https://index.docker.io/v1/"
@@ -101,4 +104,5 @@ def _accounts(header: str) -> dict[str, AuthConfig]:
         data = base64.b64decode(header + "=" * (-len(header) % 4), altchars=b"-_")
         return msgspec.json.decode(data, type=dict[str, AuthConfig]) if data else {}
     except (binascii.Error, msgspec.MsgspecError, ValueError) as error:
-        raise InvalidParameter(f"X-Registry-Config is not readable: {error}") from error
+        log.warning("X-Registry-Config is not readable, and left out as dockerd does: %s", error)
+        return {}

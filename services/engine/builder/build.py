@@ -16,7 +16,7 @@ from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachefrom import CacheSources
 from services.engine.builder.cachemounts import CacheMounts
 from services.engine.builder.graph import ContextUses
-from services.engine.builder.output import Output
+from services.engine.builder.output import Output, short
 from services.engine.builder.pruning import Pruning
 from services.engine.builder.records import Records
 from services.engine.builder.squash import squash
@@ -165,15 +165,16 @@ class Builder:
         args, result = tools.args, ""
         try:
             for warning in dockerfile.warnings:
-                await output.say(f"{warning}\n")
+                await output.error(f"{warning}\n")
             stages = Stages(tools, output, whole, self._background, only_needed=bool(args.target))
             record = await stages.run()
             if args.squash:
                 record = await squash(tools, record, stages.base)
+                await output.result(record.id, "moby.image.id")
             if unused := tools.arguments.unused():
                 await output.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
             await self._cache.remember_result(record.id)
-            await output.result(record.id)
+            await output.say(f"Successfully built {short(record.id)}\n")
             await self._tag(tags, record, output)
             result = record.id
         except WharfError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from reexec.archive.linking import Way
 from reexec.archive.rootfs import RootSpec
 from reexec.helpers.buildcopy import BuildCopy
+from reexec.helpers.patterns import is_pattern
 from services.engine.builder.copyoptions import URLS, Options, read_options
 from services.engine.builder.copysources import Fetch, Located
 from services.engine.builder.git import is_git
@@ -24,6 +25,9 @@ from services.engine.helpers import Helpers, document
 from services.engine.layers import Layer, LayerManager
 from services.engine.scopes import shielded
 from services.protocol.errors import InvalidParameter, WharfError
+
+#: The root of what has no layers.
+NOTHING = RootSpec()
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Origins:
         """Raises what ``chain`` raises."""
         if not origin:
             return RootSpec(directory=str(self.context or ""))
-        return self.layers.image_root(await self.chain(origin))
+        chain = await self.chain(origin)
+        return self.layers.image_root(chain) if chain else NOTHING
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ async def plan(
         sources.append(word)
     written = expand(last)
     options = read_options(step, expand, [source for source in sources if source not in found])
-    origin = expand(step.flag("from"))
+    origin = step.flag("from")  # no variables here, in BuildKit neither
     return Copy(
         name=step.name.upper(),
         source=await origins.root(origin),
@@ -137,11 +142,19 @@ async def _locate(fetch: Fetch, copy: Copy, source: str) -> list[Located]:
     try:
         if copy.from_context and not copy.source.directory:
             raise InvalidParameter("missing build context")
+        if copy.source == NOTHING:
+            return _in_nothing(source)
         return await fetch.find(copy.source, source, unpack=unpack, context=copy.from_context)
     except InvalidParameter as error:
         if str(error) == "no source files were specified":
             return []  # a pattern may match nothing as long as another source is there
         raise
+
+
+def _in_nothing(source: str) -> list[Located]:
+    if is_pattern(source):
+        return []
+    raise InvalidParameter(f"stat {source.lstrip('/')}: file does not exist")
 
 
 def checksum(sources: list[Located]) -> str:

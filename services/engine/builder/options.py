@@ -25,9 +25,10 @@ def check(args: BuildArgs, *, experimental: bool) -> list[Reference]:
             f'"{args.platform}": unknown operating system or architecture: invalid argument'
         )
     newest(args.build_args)
-    if any(parse(tag).digest for tag in args.tags):
+    named = [tag for tag in args.tags if tag]
+    if any(parse(tag).digest for tag in named):
         raise InvalidParameter("build tag cannot contain a digest")
-    tags = [parse_repository(tag, "").with_default_tag() for tag in args.tags]
+    tags = [parse_repository(tag, "").with_default_tag() for tag in named]
     return list(dict.fromkeys(tags))
 
 

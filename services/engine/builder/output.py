@@ -43,6 +43,11 @@ class Speech:
         """A step's image, shortened."""
         await self.say(f" ---> {short(image_id)}\n")
 
+    async def result(self, image_id: str, name: str = "") -> None:
+        """What a stage has come to, for programs: the last one counts. *name* is that of the message."""
+        named: dict[str, object] = {"id": name} if name else {}
+        await self.line(_line({**named, "aux": {"ID": image_id}}))
+
     async def error(self, text: str) -> None:
         """What a command wrote to its standard error, in red as the classic builder has it."""
         await self.say(f"\x1b[91m{text}\x1b[0m")
@@ -65,10 +70,6 @@ class Output(Speech):
             self._kept.write(line)
         else:
             await self._lines.put(line)
-
-    async def result(self, image_id: str) -> None:
-        await self.line(_line({"aux": {"ID": image_id}}))
-        await self.say(f"Successfully built {short(image_id)}\n")
 
     async def failed(self, error: WharfError) -> None:
         detail: dict[str, object] = {"message": str(error)}

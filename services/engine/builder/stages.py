@@ -24,7 +24,7 @@ from services.engine.builder.output import BuildFailed, Output, Speech, StageOut
 from services.engine.builder.running import Removals
 from services.engine.builder.stage import StageState
 from services.engine.builder.tools import Tools
-from services.engine.dockerfile.instructions import Instruction, Program, Stage, single
+from services.engine.dockerfile.instructions import Instruction, Program, Stage, label, single
 from services.engine.dockerfile.words import expand
 from services.engine.images.model import Record
 from services.engine.scopes import Background
@@ -59,9 +59,7 @@ class Stages:
         self._stages = whole.stages
         self._background = background
         self._only_needed = only_needed
-        self._labels = [
-            single(f"LABEL {_quote(k)}={_quote(v)}") for k, v in sorted(tools.args.labels.items())
-        ]
+        self._labels = [label(name, value) for name, value in sorted(tools.args.labels.items())]
         lengths = [1 + len(stage.instructions) for stage in whole.stages]
         self._total = len(whole.arguments) + sum(lengths) + len(self._labels)
         self._first = [len(whole.arguments) + 1 + sum(lengths[:at]) for at in range(len(lengths))]
@@ -174,7 +172,7 @@ class Stages:
 
     async def _build(self, tools: Tools, stage: Stage) -> StageState:
         if stage.name and any(stage.name == earlier.name for earlier in self._stages[: stage.index]):
-            raise BuildFailed("a stage name already used")
+            raise BuildFailed(f"{stage.name} stage name already used")
         number = self._first[stage.index]
         await self._head(tools.output, number, stage.origin)
         state = StageState()
@@ -196,6 +194,8 @@ class Stages:
             await self._steps(tools, stage, state)
         finally:
             await tools.ahead.close()
+        if state.record is not None:
+            await tools.output.result(state.image_id)
         return state
 
     async def _steps(self, tools: Tools, stage: Stage, state: StageState) -> None:
@@ -248,10 +248,4 @@ def _declare_meta(arguments: Arguments, step: Instruction, escape: str) -> None:
     for word in step.args:
         name, equals, default = word.partition("=")
         value = expand(default, arguments.for_from(), escape) if equals else None
-        arguments.declare_meta(name, value)
-
-
-def _quote(text: str) -> str:
-    if text and all(char.isalnum() or char in "._-/:@+," for char in text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"' if text else ""
+        arguments.declare_meta(expand(name, arguments.for_from(), escape), value)

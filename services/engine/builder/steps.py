@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from services.engine.builder import copying, running, runstep
@@ -23,6 +24,9 @@ from services.engine.scopes import shielded
 from services.protocol.api.containers import Config, CreateRequest
 from services.protocol.errors import WharfError
 
+#: Of a stage, as Go's ``strconv.ParseInt`` reads it.
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+
 
 async def execute(tools: Tools, state: StageState, step: Instruction) -> None:
     """Raises :class:`BuildFailed` and the engine's own errors."""
@@ -38,8 +42,13 @@ async def execute(tools: Tools, state: StageState, step: Instruction) -> None:
         before = copy.deepcopy(state.config)
         if step.name == "healthcheck" and (test := settings.overridden_test(before)):
             await tools.output.say(f"Note: overriding previous HEALTHCHECK: [{' '.join(test)}]\n")
-        words = settings.SETTINGS[step.name](state, step, _expander(tools, state))
+        expander = _as_it_is if step.literal else _expander(tools, state)
+        words = settings.SETTINGS[step.name](state, step, expander)
         await _nothing_done(tools, state, before, words)
+
+
+def _as_it_is(word: str) -> str:
+    return word
 
 
 def _expander(tools: Tools, state: StageState) -> functools.partial[str]:
@@ -55,7 +64,7 @@ async def _arg(tools: Tools, state: StageState, step: Instruction) -> None:
     words: list[str] = []
     for word in step.args:
         name, equals, default = word.partition("=")
-        value = expander(default) if equals else None
+        name, value = expander(name), expander(default) if equals else None
         tools.arguments.declare(name, value)
         words.append(f"{name}={value}" if equals else name)
     await _nothing_done(tools, state, copy.deepcopy(state.config), "ARG " + " ".join(words))
@@ -98,15 +107,14 @@ async def _from_cache(tools: Tools, state: StageState, key: str, created_by: str
     """*created_by* "": history does not tell the step from another."""
     if tools.args.no_cache or state.cache_missed:
         return False
-    image_id = tools.cache.find(state.image_id, key) if state.image_id else None
+    image_id = tools.cache.find(state.image_id, key)
     if image_id is not None and not tools.cache_sources.allow(image_id):
         image_id = None
     record = tools.images.store.by_id(image_id) if image_id else None
     if record is None and created_by:
         record = await tools.cache_sources.find(state, created_by)
     if record is None:
-        # dockerd looks nothing up that has no parent, and goes on with the next step.
-        state.cache_missed = bool(state.image_id)
+        state.cache_missed = True
         return False
     tools.pins.add(record.id)
     state.record = record
@@ -128,8 +136,7 @@ async def _commit(
         pins=tools.pins,
         created=tools.newest,
     )
-    if parent:
-        await tools.cache.remember(parent, key, state.record.id)
+    await tools.cache.remember(parent, key, state.record.id)
 
 
 # Steps with a layer -------------------------------------------------------------------------------
@@ -189,7 +196,7 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
         tmp=tools.tmp,
         context=tools.context,
         expand=_expander(tools, state),
-        chain=functools.partial(_chain, tools),
+        chain=functools.partial(_chain_to_mount, tools),
     )
     async with runstep.planned(where, state, step) as plan:
         await _run_planned(tools, state, plan)
@@ -274,9 +281,10 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
 
 
 async def _chain(tools: Tools, origin: str) -> str:
-    """The layers of a stage (by name or number) or of an image, for ``--from`` and ``from=``."""
+    """The layers of a stage (by name or number) or of an image, for ``--from`` and ``from=``; "" if it
+    has none."""
     stage = await tools.stages.find(origin, tools.stage_index, by_number=True) if tools.stages else None
-    if stage is None and origin.isdecimal() and int(origin) >= tools.stage_index:
+    if stage is None and _NUMBER.fullmatch(origin):
         where = "refers to current build stage" if int(origin) == tools.stage_index else "index out of bounds"
         raise BuildFailed(f"invalid from flag value {origin}: {where}")
     if stage is not None:
@@ -286,6 +294,12 @@ async def _chain(tools: Tools, origin: str) -> str:
             chain = (await tools.bases.get(origin, "", tools.output)).chain_id
         except WharfError as error:
             raise BuildFailed(f"invalid from flag value {origin}: {error}") from error
+    return chain
+
+
+async def _chain_to_mount(tools: Tools, origin: str) -> str:
+    """As :func:`_chain`, of what has a file system."""
+    chain = await _chain(tools, origin)
     if not chain:
         raise BuildFailed(f"invalid from flag value {origin}: it has no file system")
     return chain

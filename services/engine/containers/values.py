@@ -8,6 +8,7 @@ _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtTpP])?(i?[bB])?\Z", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SHORT = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -31,7 +32,8 @@ def ram_in_bytes(text: str) -> int:
 def go_quote(text: str) -> str:
     """*text* as Go's ``%q`` prints it, for the characters that occur in names and paths."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    for plain, short in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
-        escaped = escaped.replace(plain, short)
-    escaped = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", escaped)
-    return f'"{escaped}"'
+    return f'"{_CONTROL.sub(_escaped, escaped)}"'
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return _SHORT.get(match[0]) or f"\\x{ord(match[0]):02x}"

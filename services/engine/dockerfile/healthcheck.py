@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import UNSET
 
+from services.engine.containers.values import go_quote
 from services.protocol.api.containers import HealthConfig
 from services.protocol.errors import InvalidParameter
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([^.\d]*)")
 _MILLISECOND = 10**6
+_INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
+_INT32 = 1 << 31
 
 
 def healthcheck(args: Sequence[str], flags: Mapping[str, list[str]], *, is_json: bool) -> HealthConfig:
@@ -28,6 +31,20 @@ def healthcheck(args: Sequence[str], flags: Mapping[str, list[str]], *, is_json:
     if "retries" in flags and (retries := _retries(flags["retries"][0])):
         config.retries = retries
     return config
+
+
+def described(config: HealthConfig) -> str:
+    """Go's ``%+v`` of the pointer, as the history has it."""
+
+    def value(number: object) -> int:
+        return number if isinstance(number, int) else 0
+
+    test = " ".join(config.test if isinstance(config.test, list) else [])
+    return (
+        f"&{{Test:[{test}] Interval:{go_duration(value(config.interval))} "
+        f"Timeout:{go_duration(value(config.timeout))} StartPeriod:{go_duration(value(config.start_period))} "
+        f"StartInterval:{go_duration(value(config.start_interval))} Retries:{value(config.retries)}}}"
+    )
 
 
 def inherit(config: HealthConfig, before: HealthConfig) -> HealthConfig:
@@ -78,10 +95,11 @@ def go_duration(value: int) -> str:
 
 
 def _retries(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    if not _INTEGER.fullmatch(text):
+        raise InvalidParameter(f"strconv.ParseInt: parsing {go_quote(text)}: invalid syntax")
+    value = int(text)
+    if not -_INT32 <= value < _INT32:
+        raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": value out of range')
     if value < 0:
         raise InvalidParameter(f"--retries cannot be negative ({value})")
     return value

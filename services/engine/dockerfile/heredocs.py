@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.engine.dockerfile.forms import json_list, take_flags
+from services.engine.dockerfile.forms import is_json_array, take_flags
 
 _START = re.compile(r"(\d*)<<(-?)[ \t]*(?![<\s])")
 _TABS = re.compile(r"^\t+", re.MULTILINE)
@@ -49,7 +49,7 @@ def on_line(name: str, rest: str) -> list[Heredoc]:
     if "<<" not in rest:
         return []
     _, rest = take_flags(rest)
-    if json_list(rest) is not None:
+    if is_json_array(rest):
         return []
     if name == "run":
         return list(_in_shell(rest))

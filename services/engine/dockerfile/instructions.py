@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.engine.containers.values import go_quote
 from services.engine.dockerfile import heredocs
 from services.engine.dockerfile.healthcheck import healthcheck
 from services.engine.dockerfile.mountflags import check_mount
@@ -30,6 +31,9 @@ _FLAGS: dict[str, tuple[str, ...]] = {
 NETWORKS = ("default", "none", "host")
 _REPEATED = ("mount", "exclude")
 _BOOLEAN = ("link", "parents", "keep-git-dir", "unpack")
+#: Their options are looked at before their arguments are counted; of some not at all.
+_FLAGS_FIRST = ("cmd", "entrypoint", "env", "label", "run", "shell")
+_FLAGS_IGNORED = ("arg", "stopsignal")
 _ONE = ("maintainer", "stopsignal", "user", "workdir")
 _SOME = ("expose", "volume")
 _STAGE_NAME = re.compile(r"^[a-z][a-z0-9-_.]*$")
@@ -37,12 +41,14 @@ _STAGE_NAME = re.compile(r"^[a-z][a-z0-9-_.]*$")
 
 @dataclass(frozen=True)
 class Instruction:
-    """``args`` as in :class:`Node`; ``flags`` name -> values."""
+    """``args`` as in :class:`Node`; ``flags`` name -> values. ``literal``: the words are taken as they
+    are, whatever quotes and variables they have."""
 
     node: Node
     name: str
     args: tuple[str, ...]
     flags: dict[str, list[str]] = field(default_factory=dict)
+    literal: bool = False
 
     @property
     def is_json(self) -> bool:
@@ -90,8 +96,15 @@ def program(nodes: Sequence[Node]) -> Program:
 
 
 def single(text: str, escape: str = "\\") -> Instruction:
-    """One instruction by itself: a trigger, a ``--change``. Raises ``InvalidParameter``."""
-    return _with_line(parse_one(text, escape))
+    """One instruction by itself: a trigger. Raises ``InvalidParameter``."""
+    return check(parse_one(text, escape))
+
+
+def label(name: str, value: str) -> Instruction:
+    """What ``--label`` adds to a file."""
+    text = f"LABEL {name}={value}"
+    node = Node(0, "label", "LABEL", (), (name, value), is_json=False, original=text)
+    return Instruction(node, "label", node.args, literal=True)
 
 
 def _with_line(node: Node) -> Instruction:
@@ -105,7 +118,8 @@ def check(node: Node) -> Instruction:
     """Raises ``InvalidParameter`` without the line."""
     if node.name not in NAMES:
         raise InvalidParameter(f"unknown instruction: {node.written}{suggestion(node.name.upper(), _UPPER)}")
-    flags = _check_flags(node)
+    if node.name in _FLAGS_FIRST:
+        _check_flags(node)
     upper = node.name.upper()
     if node.name in _ONE and len(node.args) != 1:
         raise InvalidParameter(f"{upper} requires exactly one argument")
@@ -113,11 +127,16 @@ def check(node: Node) -> Instruction:
         raise InvalidParameter(f"{upper} requires at least one argument")
     checker = _CHECKS.get(node.name)
     args = checker(node) if checker else node.args
+    flags = {} if _ignores_flags(node) else _check_flags(node)
     if node.name == "healthcheck":
         healthcheck(args, flags, is_json=node.is_json)
     if node.name == "volume" and not all(path.strip() for path in args):
         raise InvalidParameter("VOLUME specified can not be an empty string")
     return Instruction(node, node.name, tuple(args), flags)
+
+
+def _ignores_flags(node: Node) -> bool:
+    return node.name in _FLAGS_IGNORED or (node.name == "healthcheck" and node.args[0].upper() == "NONE")
 
 
 def _check_flags(node: Node) -> dict[str, list[str]]:
@@ -158,9 +177,7 @@ def _check_arg(node: Node) -> Sequence[str]:
 
 def _check_copy(node: Node) -> Sequence[str]:
     upper = node.name.upper()
-    if not node.args:
-        raise InvalidParameter(f"{upper} requires at least two arguments, but no arguments were provided")
-    if len(node.args) == 1:
+    if len(node.args) < 2:
         raise InvalidParameter(
             f"{upper} requires at least two arguments, but only one was provided. "
             "Destination could not be determined"
@@ -221,10 +238,14 @@ def _check_healthcheck(node: Node) -> Sequence[str]:
         if len(node.args) > 1:
             raise InvalidParameter("HEALTHCHECK NONE takes no arguments")
     elif kind != "CMD":
-        raise InvalidParameter(f"Unknown type {node.args[0]!r} in HEALTHCHECK (try CMD)".replace("'", '"'))
+        raise InvalidParameter(f"Unknown type {go_quote(kind)} in HEALTHCHECK (try CMD)")
     elif len(node.args) == 1:
         raise InvalidParameter("Missing command after HEALTHCHECK CMD")
     return node.args
+
+
+def _check_expose(node: Node) -> Sequence[str]:
+    return sorted(node.args)
 
 
 _CHECKS = {
@@ -232,6 +253,7 @@ _CHECKS = {
     "arg": _check_arg,
     "copy": _check_copy,
     "env": _check_pairs,
+    "expose": _check_expose,
     "from": _check_from,
     "healthcheck": _check_healthcheck,
     "label": _check_pairs,

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
+from services.engine.dockerfile.forms import SyntaxProblem
 from services.engine.dockerfile.heredocs import Heredoc, on_line
-from services.protocol.errors import InvalidParameter
 
 _DIRECTIVE = re.compile(r"^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = ("escape", "syntax", "check")
-
-
-class SyntaxProblem(InvalidParameter):
-    """The file cannot be split into instructions; told with the file's name."""
+#: Bytes of the longest line: what dockerd's scanner takes, without the line feed.
+_LONGEST = (64 << 10) - 1
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,19 @@ def read(text: str, escape: str = "") -> Source:
     physical = text.removeprefix("\ufeff").split("\n")
     source = Source(escape=escape or "\\")
     start = 0 if escape else _directives([line.removesuffix("\r") for line in physical], source)
-    _Joiner(physical, source).run(start)
+    short = _short(physical)
+    _Joiner(physical[:short], source).run(start)
+    if short < len(physical) and source.lines:
+        raise SyntaxProblem(f"dockerfile line greater than max allowed size of {_LONGEST}")
     return source
+
+
+def _short(physical: list[str]) -> int:
+    """How many lines come before the first that is too long."""
+    for index, line in enumerate(physical):
+        if len(line) * 4 > _LONGEST and len(line.encode("utf-8", "surrogateescape")) > _LONGEST:
+            return index
+    return len(physical)
 
 
 def _directives(physical: list[str], source: Source) -> int:

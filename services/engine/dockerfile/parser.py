@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.engine.dockerfile.forms import json_list, take_flags
+from services.engine.dockerfile.forms import SyntaxProblem, json_list, take_flags
 from services.engine.dockerfile.heredocs import Heredoc, on_line
-from services.engine.dockerfile.lines import Source, SyntaxProblem, read
+from services.engine.dockerfile.lines import Source, read
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,13 @@ def _healthcheck(rest: str, name: str, escape: str) -> _Split:
     return [kind, *args], is_json
 
 
+def _trigger(rest: str, name: str, escape: str) -> _Split:
+    """As it is; what it would be as an instruction of its own is looked at for mistakes."""
+    if rest.strip() and _cut(rest)[0].lower() != name:  # a chain of them is refused later
+        parse_line(rest, 0, escape)
+    return _whole(rest, name, escape)
+
+
 def words(rest: str, escape: str) -> list[str]:
     """Split at white space outside quotes; quotes and escapes stay in the words."""
     found: list[str] = []
@@ -178,6 +185,7 @@ _SPLITTERS: dict[str, Callable[[str, str, str], _Split]] = {
     "from": _fields,
     "healthcheck": _healthcheck,
     "label": _pairs,
+    "onbuild": _trigger,
     "run": _json_or_whole,
     "shell": _json_or_whole,
     "volume": _json_or_fields,

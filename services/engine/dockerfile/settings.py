@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable
 
-from services.engine.dockerfile.healthcheck import go_duration, inherit
+from services.engine.containers.values import go_quote
+from services.engine.dockerfile.healthcheck import described, inherit
 from services.engine.dockerfile.healthcheck import healthcheck as parse_healthcheck
 from services.engine.dockerfile.instructions import Instruction
+from services.engine.dockerfile.ports import exposed
 from services.engine.dockerfile.target import Target
 from services.engine.signals import parse as parse_signal
 from services.protocol.api.containers import Config, HealthConfig
@@ -16,8 +17,6 @@ from services.protocol.errors import InvalidParameter
 
 #: Expands a word with the variables of the step.
 Expand = Callable[[str], str]
-
-_PORTS = re.compile(r"^(\d+)(?:-(\d+))?$")
 
 
 def env(state: Target, step: Instruction, expand: Expand) -> str:
@@ -55,15 +54,7 @@ def expose(state: Target, step: Instruction, expand: Expand) -> str:
     words = [part for word in step.args for part in expand(word).split()]
     ports = dict(state.config.exposed_ports) if isinstance(state.config.exposed_ports, dict) else {}
     for word in words:
-        number, _, protocol = word.partition("/")
-        protocol = protocol.lower() or "tcp"
-        if protocol not in ("tcp", "udp", "sctp"):
-            raise InvalidParameter(f"invalid proto: {protocol}")
-        match = _PORTS.match(number)
-        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if low > high or high > 65535:
-            raise InvalidParameter(f"invalid containerPort: {number}")
-        ports.update({f"{port}/{protocol}": {} for port in range(low, high + 1)})
+        ports.update({port: {} for port in exposed(word)})
     state.config.exposed_ports = ports
     return "EXPOSE " + " ".join(words)
 
@@ -82,7 +73,7 @@ def workdir(state: Target, step: Instruction, expand: Expand) -> str:
 
 
 def volume(state: Target, step: Instruction, expand: Expand) -> str:
-    paths = [expand(word).strip() for word in step.args]
+    paths = [expand(word.strip()) for word in step.args]
     if not all(paths):
         raise InvalidParameter("VOLUME specified can not be an empty string")
     state.config.volumes = {**(state.config.volumes or {}), **{path: {} for path in paths}}
@@ -98,12 +89,12 @@ def stopsignal(state: Target, step: Instruction, expand: Expand) -> str:
 
 def cmd(state: Target, step: Instruction, expand: Expand) -> str:
     state.config.cmd = command_of(state, step)
-    state.cmd_set = True
+    state.cmd_set = state.cmd_set or bool(step.args)
     return f"CMD {quoted(state.config.cmd)}"
 
 
 def entrypoint(state: Target, step: Instruction, expand: Expand) -> str:
-    command = command_of(state, step)
+    command = command_of(state, step) if step.args else []
     state.config.entrypoint = command or None
     if not state.cmd_set:
         state.config.cmd = None
@@ -131,23 +122,10 @@ def overridden_test(config: Config) -> list[str]:
 
 def healthcheck(state: Target, step: Instruction, expand: Expand) -> str:
     config = parse_healthcheck(step.args, step.flags, is_json=step.is_json)
+    words = f"HEALTHCHECK {described(config)}"  # before what is inherited
     before = state.config.healthcheck
     state.config.healthcheck = inherit(config, before) if isinstance(before, HealthConfig) else config
-    return "HEALTHCHECK " + _go_struct(state.config.healthcheck)
-
-
-def _go_struct(config: HealthConfig) -> str:
-    """Go's ``%+v`` of the pointer, as the history has it."""
-
-    def value(number: object) -> int:
-        return number if isinstance(number, int) else 0
-
-    test = " ".join(config.test if isinstance(config.test, list) else [])
-    return (
-        f"&{{Test:[{test}] Interval:{go_duration(value(config.interval))} "
-        f"Timeout:{go_duration(value(config.timeout))} StartPeriod:{go_duration(value(config.start_period))} "
-        f"StartInterval:{go_duration(value(config.start_interval))} Retries:{value(config.retries)}}}"
-    )
+    return words
 
 
 def command_of(state: Target, step: Instruction) -> list[str]:
@@ -157,8 +135,7 @@ def command_of(state: Target, step: Instruction) -> list[str]:
 
 def quoted(words: list[str]) -> str:
     """Go's ``%q`` of a list of strings."""
-    escaped = (word.replace("\\", "\\\\").replace('"', '\\"') for word in words)
-    return "[" + " ".join(f'"{word}"' for word in escaped) + "]"
+    return f"[{' '.join(map(go_quote, words))}]"
 
 
 SETTINGS: dict[str, Callable[[Target, Instruction, Expand], str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from services.engine.containers.values import go_quote
 from services.engine.dockerfile.globs import replace, strip_prefix, strip_suffix
 from services.protocol.errors import InvalidParameter
 
@@ -167,11 +168,7 @@ def expand(word: str, env: Mapping[str, str], escape: str = "\\", *, quotes: boo
     try:
         return _Lexer(word, env, escape, quotes=quotes).run()
     except InvalidParameter as error:
-        raise InvalidParameter(f'failed to process "{_quoted(word)}": {error}') from None
-
-
-def _quoted(word: str) -> str:
-    return word.replace("\\", "\\\\").replace('"', '\\"')
+        raise InvalidParameter(f"failed to process {go_quote(word)}: {error}") from None
 
 
 def expand_words(word: str, env: Mapping[str, str], escape: str = "\\") -> list[str]:

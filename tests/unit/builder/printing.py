@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from services.engine.dockerfile.forms import json_list
+from services.engine.dockerfile.forms import is_json_array
 from services.engine.dockerfile.parser import Dockerfile, Node, words
 
 #: White space to the parser, but neither to JSON nor behind an escape that continues a line.
@@ -41,7 +41,7 @@ def _arguments(node: Node, escape: str) -> str:
     if node.name in ("env", "label"):
         return _pairs(node.args, escape)
     text = " ".join(node.args)
-    return _SPACE.join(node.args) if json_list(text) is not None else text
+    return _SPACE.join(node.args) if is_json_array(text) else text
 
 
 def _pairs(args: tuple[str, ...], escape: str) -> str:

@@ -113,6 +113,21 @@ def test_trigger_with_a_heredoc_is_one_instruction() -> None:
         ("FROM a\nHEALTHCHECK --interval=.s CMD x", 'invalid duration ".s"'),
         ("FROM a\nHEALTHCHECK --interval=-1s CMD x", 'Interval "interval" cannot be less than 1ms'),
         ("FROM a\nHEALTHCHECK BAD", 'Unknown type "BAD" in HEALTHCHECK'),
+        ("FROM a\nHEALTHCHECK bad", 'Unknown type "BAD" in HEALTHCHECK'),
+        ("FROM a\nHEALTHCHECK --retries=1_0 CMD a", 'strconv.ParseInt: parsing "1_0": invalid syntax'),
+        ("FROM a\nHEALTHCHECK --retries=3000000000 CMD a", 'parsing "3000000000": value out of range'),
+        ('FROM a\nRUN ["a", 1]', "failed to parse Dockerfile: when using JSON array syntax, arrays must be"),
+        (
+            'FROM a\nCOPY [["a"], "b"]',
+            "failed to parse Dockerfile: when using JSON array syntax, arrays must be",
+        ),
+        ("FROM a\nONBUILD ENV x", "failed to parse Dockerfile: ENV must have two arguments"),
+        ("FROM a\nCOPY", "line 2: COPY requires at least two arguments, but only one was provided"),
+        ("FROM a\nADD --nope a", "line 2: ADD requires at least two arguments"),
+        (
+            f"FROM a\nRUN {'x' * 65532}",
+            "failed to parse Dockerfile: dockerfile line greater than max allowed size",
+        ),
         ('FROM a\nVOLUME [""]', "VOLUME specified can not be an empty string"),
         ("FROM a\nRUN <<EOF\nx", "failed to parse Dockerfile: unterminated heredoc"),
         ("FROM a\nCOPY b <<EOF\nEOF", "line 2: COPY cannot accept a heredoc as a destination"),
@@ -129,6 +144,13 @@ def test_trigger_with_a_heredoc_is_one_instruction() -> None:
 def test_refusals_name_the_line(text: str, message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
         program(read(text).nodes)
+
+
+def test_what_is_no_mistake() -> None:
+    longest = "x" * 65531
+    text = f'RUN {longest}\nRUN ["a"\nRUN [NaN]\nRUN {"[" * 60000}\n'
+    text += "HEALTHCHECK --nope NONE\nSTOPSIGNAL --nope 9\n"
+    assert [step.is_json for step in steps(text)] == [False] * 6
 
 
 def test_flags_end_at_the_first_other_word() -> None:

@@ -33,7 +33,15 @@ def apply(target: Target, line: str) -> str:
         ("LABEL a=b", "LABEL a=b"),
         ('CMD ["a", "b\\"c"]', 'CMD ["a" "b\\"c"]'),
         ("CMD a b", 'CMD ["/bin/sh" "-c" "a b"]'),
-        ("EXPOSE 80 90-91/UDP", "EXPOSE 80 90-91/UDP"),
+        ("EXPOSE 90-91/UDP 80", "EXPOSE 80 90-91/UDP"),
+        ("EXPOSE 127.0.0.1:1-2:3/udp", "EXPOSE 127.0.0.1:1-2:3/udp"),
+        ("CMD []", "CMD []"),
+        ("ENTRYPOINT", "ENTRYPOINT []"),
+        ('CMD ["a\\tb", "\\u00e9"]', 'CMD ["a\\tb" "é"]'),
+        (
+            "HEALTHCHECK --interval=x none",
+            "HEALTHCHECK &{Test:[NONE] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
+        ),
         ("VOLUME /a /b", "VOLUME [/a /b]"),
         ('SHELL ["a", "-c"]', "SHELL [a -c]"),
         ("USER ${HOME:-nobody}", "USER nobody"),
@@ -91,7 +99,7 @@ def test_go_duration(value: int, text: str) -> None:
 def test_arguments_are_seen_where_they_are_declared() -> None:
     arguments = Arguments({"given": "g", "http_proxy": "p", "unknown": "u", "empty": None})
     arguments.declare_meta("meta", "m")
-    assert arguments.for_from() == {"meta": "m"}
+    assert arguments.for_from() == {"meta": "m", "http_proxy": "p"}
     arguments = arguments.of_stage()
     assert arguments.visible() == {"http_proxy": "p"}
     for name, default in (("given", "d"), ("meta", None), ("own", "o"), ("empty", None)):

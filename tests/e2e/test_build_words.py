@@ -1,0 +1,125 @@
+"""What a build says: the classic builder's words and messages, and which steps it finds in its cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.builds import Context, files, post
+from tests.harness.engine import Engine
+
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(120)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def classic() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_BUILDKIT", "0")
+        yield
+
+
+@pytest.fixture
+def context(engine: Engine, tmp_path: Path) -> Iterator[Context]:
+    yield Context(engine, tmp_path)
+    engine.remove_containers()
+
+
+def lines(answer: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+@pytest.mark.parametrize("instruction", ["COPY *.txt /files/", "COPY one/*.txt /files/", "COPY *e /files/"])
+def test_names_of_files_matter_to_the_cache(context: Context, instruction: str) -> None:
+    """Not only what they hold: else a renamed file would keep its name in the image."""
+    (context.directory / "one").mkdir()
+    names = ("old.txt", "one/old.txt")
+    for name in names:
+        context.write(name, f"the same, for {instruction}")
+    context.build(f"{instruction}\n")
+    assert "Using cache" in context.build(f"{instruction}\n")
+    for name in names:
+        (context.directory / name).rename(context.directory / name.replace("old", "new"))
+    text = context.build(f"{instruction}\nRUN ls /files\n")
+    assert "Using cache" not in text and "\nnew.txt\n" in text and "old.txt" not in text
+
+
+def test_modes_matter_to_the_cache_and_times_do_not(context: Context) -> None:
+    context.write("there/file", "modes and times")
+    text = "COPY there /there\nCOPY there/file /file\n"
+    context.build(text)
+    for path in (context.directory / "there/file", context.directory / "there"):
+        path.touch()
+        (context.directory / "there").touch()
+        assert context.build(text).count("Using cache") == 2
+        path.chmod(0o700)
+        # A directory's own mode is nothing to the file in it, whose step comes too late all the same.
+        assert "Using cache" not in context.build(text)
+
+
+def test_steps_on_nothing_are_cached(engine: Engine) -> None:
+    archive = files(Dockerfile="FROM scratch\nLABEL on=nothing\nCOPY f /\n", f="x")
+    post(engine, archive)
+    assert post(engine, archive).count("Using cache") == 2
+
+
+def test_every_stage_tells_its_image(engine: Engine) -> None:
+    dockerfile = "FROM busybox AS a\nLABEL stage=a\nFROM scratch\nFROM a\nLABEL stage=b\n"
+    told = lines(post(engine, files(Dockerfile=dockerfile), buildargs=json.dumps({"unused": "1"})))
+    ids = [line["aux"]["ID"] for line in told if "aux" in line]
+    assert len(ids) == 2
+    last = [line.get("stream", "aux") for line in told[-3:]]
+    assert last[:2] == ["aux", "[Warning] One or more build-args [unused] were not consumed\n"]
+    assert last[2] == f"Successfully built {ids[1].removeprefix('sha256:')[:12]}\n"
+
+
+def test_labels_are_taken_as_they_are(engine: Engine) -> None:
+    told = post(engine, files(Dockerfile="FROM busybox\nENV x=y\n"), labels=json.dumps({"a": "$x 'b' \\"}))
+    assert {"stream": "Step 3/3 : LABEL a=$x 'b' \\"} in lines(told)
+    image = next(line["aux"]["ID"] for line in lines(told) if "aux" in line)
+    labels = engine.docker("image", "inspect", "-f", "{{json .Config.Labels}}", image).stdout
+    assert json.loads(labels) == {"a": "$x 'b' \\"}
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "message"),
+    [
+        ("FROM busybox AS one\nFROM busybox AS One\n", "one stage name already used"),
+        ("FROM busybox\nCOPY --from=-1 / /\n", "invalid from flag value -1: index out of bounds"),
+        ("FROM busybox\nCOPY --from=0 / /\n", "invalid from flag value 0: refers to current build stage"),
+        ("FROM busybox\nCOPY --from=$x / /\n", "invalid from flag value $x: invalid reference format"),
+        ("FROM scratch\nLABEL a=b\nFROM busybox\nCOPY --from=0 /x /\n",
+         "COPY failed: stat x: file does not exist"),
+        ("FROM busybox\nCOPY ../* /\n", "COPY failed: no source files were specified"),
+    ],
+)  # fmt: skip
+def test_messages_of_steps(engine: Engine, dockerfile: str, message: str) -> None:
+    assert lines(post(engine, files(Dockerfile=dockerfile)))[-1]["error"] == message
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"buildargs": "[]"},
+         "error reading build args: json: cannot unmarshal array into Go value of type map[string]*string"),
+        ({"buildargs": '{"a":1}'},
+         "error reading build args: json: cannot unmarshal number into Go value of type string"),
+        ({"labels": "x"}, "error reading labels: invalid character 'x' looking for beginning of value"),
+        ({"cachefrom": "["}, "error reading cache-from: unexpected end of JSON input"),
+        ({"ulimits": "{} x"},
+         "error reading ulimit settings: invalid character 'x' after top-level value"),
+        ({"shmsize": "x"}, 'strconv.ParseInt: parsing "x": invalid syntax'),
+    ],
+)  # fmt: skip
+def test_messages_of_parameters(engine: Engine, parameters: dict[str, str], message: str) -> None:
+    answer = json.loads(post(engine, files(Dockerfile="FROM busybox\n"), **parameters))
+    assert answer == {"message": message}
+
+
+def test_what_dockerd_does_not_mind(engine: Engine) -> None:
+    """Numbers that are none, no name, and accounts that nobody can read."""
+    told = post(engine, files(Dockerfile="FROM busybox\n"), "memory=x&cpushares=y&t=")
+    assert "Successfully built" in told
