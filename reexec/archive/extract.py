@@ -218,7 +218,7 @@ class Extractor:
         is_directory = stat.S_ISDIR(there.st_mode)
         if self.options.no_overwrite_dir_non_dir and is_directory != info.isdir():
             first, second = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
-            raise InvalidParameter(f'cannot overwrite {first} "{path}" with {second} "{self._root}"')
+            raise SystemError_(f'cannot overwrite {first} "{path}" with {second} "{self._root}"')
         if not (is_directory and info.isdir()):
             try:
                 self._remove(path)

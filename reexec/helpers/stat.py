@@ -10,6 +10,7 @@ import msgspec
 from reexec.archive.rootfs import RootSpec, enter
 from reexec.call import Call
 from reexec.registry import register
+from services.protocol.errors import SystemError_
 
 #: Kind of file -> bit of Go's ``fs.FileMode``.
 _GO_KINDS = {
@@ -24,6 +25,8 @@ _GO_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
 
 
 class Stat(msgspec.Struct, frozen=True):
+    """``path`` is taken as it is, from the root where it is relative."""
+
     root: RootSpec
     path: str
 
@@ -39,15 +42,23 @@ class Found(msgspec.Struct, frozen=True):
 
 @register("docker-stat")
 def main(call: Call) -> bytes:
-    """The result is a list of one, of none where nothing is."""
+    """The result is a list of one, of none where nothing is; what cannot be looked for is an error."""
     args = call.document(Stat)
     enter(args.root)
+    path = os.path.join("/", args.path)
     try:
-        found = os.lstat(args.path)
-    except (FileNotFoundError, NotADirectoryError):
+        found = os.lstat(path)
+    except FileNotFoundError:
         return msgspec.msgpack.encode([])
-    target = os.path.realpath(args.path) if stat.S_ISLNK(found.st_mode) else ""
+    except OSError as error:
+        raise cannot_look(args.path, error) from error
+    target = os.path.realpath(path) if stat.S_ISLNK(found.st_mode) else ""
     return msgspec.msgpack.encode([Found(found.st_size, go_mode(found.st_mode), found.st_mtime_ns, target)])
+
+
+def cannot_look(path: str, error: OSError) -> SystemError_:
+    """*error* of ``lstat`` in Go's words."""
+    return SystemError_(f"lstat {path}: {(error.strerror or '').lower()}")
 
 
 def go_mode(mode: int) -> int:

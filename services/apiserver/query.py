@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import falcon.asgi
 import msgspec
 
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, SystemError_
 
 _FALSE = ("", "0", "no", "false", "none")
 _INT64 = 1 << 63
@@ -43,6 +43,13 @@ class Query:
         """A number by ``strconv.Atoi``; absent or empty is *default*."""
         text = self.text(name)
         return default if not text else atoi(text)
+
+    def unclassified(self, name: str) -> int | None:
+        """Like :meth:`integer`, where dockerd answers a wrong number with an error of no kind: 500."""
+        try:
+            return self.integer(name)
+        except InvalidParameter as error:
+            raise SystemError_(str(error)) from None
 
     def dimension(self, name: str, what: str) -> int:
         """``h`` and ``w`` of a resize; *what* is height or width."""

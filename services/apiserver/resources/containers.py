@@ -20,6 +20,8 @@ from services.protocol.verbs import containers as verbs
 
 _CONFIG_FIELDS = {field.encode_name.lower() for field in msgspec.structs.fields(api.Config)}
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+#: Bytes up to which the body of a start is nothing (moby: a document that says something is longer).
+_SHORTEST_DOCUMENT = 7
 _CONDITIONS = ("not-running", "next-exit", "removed")
 
 
@@ -31,7 +33,7 @@ class Containers:
         query = Query(req)
         args = verbs.ListArgs(
             all=query.flag("all"),
-            limit=query.integer("limit", 0) or 0,
+            limit=query.unclassified("limit") or 0,
             size=query.flag("size"),
             filters=query.filters(),
         )
@@ -59,7 +61,7 @@ class Containers:
         reply.document(resp, views.inspect(found, req.context.version))
 
     async def on_post_start(self, req: Request, resp: Response, name: str) -> None:
-        if (req.content_length or 0) > 2 or req.get_header("transfer-encoding"):
+        if (req.content_length or 0) > _SHORTEST_DOCUMENT or req.get_header("transfer-encoding"):
             raise InvalidParameter(
                 "starting container with non-empty request body was deprecated since API v1.22 "
                 "and removed in v1.24"
@@ -79,7 +81,7 @@ class Containers:
     def _stop_args(req: Request, name: str) -> verbs.StopArgs:
         query = Query(req)
         signal = query.text("signal") if req.context.version >= (1, 42) else ""
-        return verbs.StopArgs(name, query.integer("t"), signal)
+        return verbs.StopArgs(name, query.unclassified("t"), signal)
 
     async def on_post_kill(self, req: Request, resp: Response, name: str) -> None:
         signal = Query(req).text("signal") or "SIGKILL"

@@ -55,19 +55,20 @@ def _is_running(entry: Entry) -> bool:
 def absolute(path: str) -> str:
     """*path* from the root, cleaned, with a trailing "/." or "/" kept: they follow a link.
 
-    Raises ``InvalidParameter`` for what the kernel would not look for.
+    Raises ``InvalidParameter`` for what the kernel would not look for. Source: go-archive
+    ``PreserveTrailingDotOrSeparator``.
     """
     clean = posixpath.normpath("/" + path.lstrip("/"))
     check_path("lstat", clean)
-    if clean == "/":
-        return clean
-    if path.endswith("/.") or path == ".":
-        return clean + "/."
-    return clean + "/" if path.endswith("/") else clean
+    if base_name(path) == ".":
+        clean = clean.rstrip("/") + "/."
+    if path.endswith("/") and not clean.endswith("/"):
+        clean += "/"
+    return clean
 
 
 def base_name(path: str) -> str:
-    """Go's ``filepath.Base`` of an absolute path."""
+    """Go's ``filepath.Base``, of a path that is not empty."""
     return posixpath.basename(path.rstrip("/")) or "/"
 
 
@@ -128,7 +129,7 @@ class _Handlers:
 
     async def export(self, args: Ref, _: Context) -> Handover:
         entry = self._services.registry.get(args.ref)
-        root = (await self._stat(args.ref, entry, "/"))[0] if _is_running(entry) else RootSpec()
+        root = (await self._stat(args.ref, entry, "/", "/"))[0] if _is_running(entry) else RootSpec()
         if root.pid:
             root = RootSpec(pid=root.pid, own_mount_only=True)
         else:
@@ -138,25 +139,28 @@ class _Handlers:
         self._services.events.publish("container", "export", entry.id, attributes)
         return self._services.layers.tar(Tar(root=root))
 
-    async def _stat(self, ref: str, entry: Entry, path: str) -> tuple[RootSpec, verbs.PathStat]:
+    async def _stat(self, ref: str, entry: Entry, path: str, asked: str) -> tuple[RootSpec, verbs.PathStat]:
+        """What *path* is; *asked* is what the client calls it."""
+
         async def look(root: RootSpec) -> tuple[RootSpec, verbs.PathStat]:
             found = await self._services.layers.path_stat(root, path)
             if found is None:
                 if root.pid and not _lives(root.pid):
                     raise Conflict(gone(root.pid))  # the mounts inside its root went before it was looked at
-                raise NotFound(f"Could not find the file {path} in container {ref}")
+                raise NotFound(f"Could not find the file {asked} in container {ref}")
             return root, _path_stat(path, found)
 
         return await self._in_root(ref, entry, look)
 
     async def stat(self, args: verbs.ArchiveArgs, _: Context) -> verbs.PathStat:
         entry = self._services.registry.get(args.ref)
-        return (await self._stat(args.ref, entry, absolute(args.path)))[1]
+        check_path("lstat", args.path)
+        return (await self._stat(args.ref, entry, args.path, args.path))[1]
 
     async def get(self, args: verbs.ArchiveArgs, _: Context) -> verbs.ArchiveStream:
         entry = self._services.registry.get(args.ref)
         path = absolute(args.path)
-        root, stat = await self._stat(args.ref, entry, path)
+        root, stat = await self._stat(args.ref, entry, path, args.path)
         handover = self._services.layers.tar(Tar(root=root, path=path, name=base_name(path)))
         announce(self._services, entry, "archive-path")
         return verbs.ArchiveStream(stat, handover)
@@ -165,16 +169,17 @@ class _Handlers:
         fds = await context.fds()
         try:
             entry = self._services.registry.get(args.ref)
-            path = absolute(args.path)
-            self._check_writable(entry, path)
+            check_path("lstat", args.path)
             if len(fds) != 1:
                 raise InvalidParameter("the request has no body")
 
             async def extract(root: RootSpec) -> None:
                 arguments = Untar(
                     root=root,
-                    path=path,
+                    path=args.path,
                     container=args.ref,
+                    read_only=entry.definition.host_config.readonly_rootfs,
+                    mounts={mount.destination: mount.rw for mount in entry.definition.mounts},
                     owner=(entry.definition.config.user or "0:0") if args.copy_uid_gid else "",
                     no_overwrite_dir_non_dir=args.no_overwrite_dir_non_dir,
                 )
@@ -186,20 +191,6 @@ class _Handlers:
             for fd in fds:
                 os.close(fd)
         return Nothing()
-
-    @staticmethod
-    def _check_writable(entry: Entry, path: str) -> None:
-        inside = [
-            mount
-            for mount in entry.definition.mounts
-            if posixpath.commonpath([mount.destination, path]) == posixpath.normpath(mount.destination)
-        ]
-        innermost = max(inside, key=lambda mount: len(mount.destination), default=None)
-        if innermost is not None:
-            if not innermost.rw:
-                raise InvalidParameter("mounted volume is marked read-only")
-        elif entry.definition.host_config.readonly_rootfs:
-            raise InvalidParameter("container rootfs is marked read-only")
 
 
 def _lives(pid: int) -> bool:

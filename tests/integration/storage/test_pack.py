@@ -25,7 +25,7 @@ from reexec.helpers.untar import Untar
 from services.engine.containers.archive import absolute, base_name
 from services.engine.helpers import document
 from services.protocol.api.containers import Config
-from services.protocol.errors import NotFound, WharfError
+from services.protocol.errors import InvalidParameter, NotFound, SystemError_, WharfError
 from services.protocol.verbs.containers import CommitArgs
 from tests.integration.storage.conftest import Home
 from tests.integration.storage.storage import Storage, storage
@@ -153,11 +153,34 @@ def test_extracting_into_a_container(tmp_path: Path) -> None:
         assert inside(s.layers.mounts(ID), tmp_path / "mnt", look) == [[77, 78], [12, 34]]
         with pytest.raises(NotFound, match="^Could not find the file /no/such in container c2$"):
             await unpack(s, tar(), path="/no/such", container="c2")
-        with pytest.raises(WharfError, match="extraction point is not a directory"):
+        with pytest.raises(NotFound, match="^Could not find the file no/such/ in container c2$"):
+            await unpack(s, tar(), path="no/such/", container="c2")
+        with pytest.raises(InvalidParameter, match="^extraction point is not a directory$"):
             await unpack(s, tar(), path="/etc/passwd")
+        for path, text in (
+            ("/etc/passwd/", "lstat /etc/passwd/: not a directory"),
+            ("/etc/passwd/.", "lstat /etc/passwd/.: not a directory"),
+            ("/etc/passwd/x", "not a directory"),
+        ):
+            with pytest.raises(SystemError_, match=f"^{text}$"):
+                await unpack(s, tar(), path=path)
         for archive in (tar(entry("etc", b"1")), tar(directory("gone"))):
-            with pytest.raises(WharfError, match="cannot overwrite"):
+            with pytest.raises(SystemError_, match="cannot overwrite"):
                 await unpack(s, archive, path="/", no_overwrite_dir_non_dir=True)
+
+    run(tmp_path, test)
+
+
+def test_extracting_into_what_is_read_only(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        only_root: dict[str, object] = {"read_only": True, "mounts": {"/d": True, "/etc": False}}
+        await unpack(s, tar(entry("n", b"1")), path="/link", **only_root)  # leads to /d
+        with pytest.raises(InvalidParameter, match="^container rootfs is marked read-only$"):
+            await unpack(s, tar(), path="/", **only_root)
+        with pytest.raises(InvalidParameter, match="^mounted volume is marked read-only$"):
+            await unpack(s, tar(), path="/etc", mounts={"/etc": False})
+        with pytest.raises(NotFound):
+            await unpack(s, tar(), path="/nosuch", **only_root)
 
     run(tmp_path, test)
 
@@ -171,8 +194,11 @@ def test_stat(tmp_path: Path) -> None:
         found = await s.layers.path_stat(root, "/d/f")
         assert found is not None
         assert (found.size, found.mode, found.mtime) == (7, 0o755 | 1 << 23, 1_600_000_000_500_000_000)
-        for path in ("/nosuch", "/etc/passwd/", "/etc/passwd/x"):
-            assert await s.layers.path_stat(root, path) is None
+        assert await s.layers.path_stat(root, "/nosuch") is None
+        assert await s.layers.path_stat(root, "etc/passwd") == await s.layers.path_stat(root, "/etc/passwd")
+        for path in ("/etc/passwd/", "/etc/passwd/x"):
+            with pytest.raises(SystemError_, match=f"^lstat {path}: not a directory$"):
+                await s.layers.path_stat(root, path)
 
     run(tmp_path, test)
 
@@ -290,7 +316,10 @@ def unread(pipe: int) -> int:
         ("/a/b/", "/a/b/", "b"),
         ("/a/b/.", "/a/b/.", "."),
         ("/a/../../b", "/b", "b"),
-        (".", "/", "/"),
+        (".", "/.", "."),
+        ("./", "/./", "."),
+        ("/.", "/.", "."),
+        ("/a/./", "/a/./", "."),
         ("/", "/", "/"),
     ],
 )
