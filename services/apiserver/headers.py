@@ -58,6 +58,30 @@ def head(status: str, fields: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
+def negotiate(accept: str, offers: Iterable[str], default: str) -> str:
+    """Which of *offers* an ``Accept`` header prefers; *default* where it names none (Go's gddo)."""
+    best, best_quality, best_wildness = default, -1.0, 3
+    accepted = [_media_range(one) for one in accept.split(",") if one.strip()]
+    for offer in offers:
+        kinds = {offer: 0, offer.partition("/")[0] + "/*": 1, "*/*": 2}
+        for media_type, quality in accepted:
+            wildness = kinds.get(media_type, 3)
+            if quality == 0 or quality < best_quality or wildness == 3:
+                continue
+            if quality > best_quality or wildness < best_wildness:
+                best, best_quality, best_wildness = offer, quality, wildness
+    return best
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    media_type, *parameters = (part.strip() for part in text.split(";"))
+    quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    try:
+        return media_type.lower(), float(quality)
+    except ValueError:
+        return media_type.lower(), 0.0
+
+
 def stream_type(tty: bool, version: tuple[int, int]) -> str:
     """Media type of a container's output; older clients know only the raw one."""
     return MULTIPLEXED_STREAM if not tty and version >= (1, 42) else RAW_STREAM

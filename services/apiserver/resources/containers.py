@@ -108,6 +108,8 @@ class Containers:
 
     async def on_post_update(self, req: Request, resp: Response, name: str) -> None:
         request = await body.read_json(req, api.UpdateRequest)
+        if request.pids_limit is not None:
+            request.pids_limit = max(request.pids_limit, 0) if req.context.version >= (1, 40) else None
         result = await self._engine.document(verbs.UPDATE, verbs.UpdateArgs(name, request))
         reply.document(resp, result)
 
@@ -131,7 +133,9 @@ class Containers:
 
     async def on_post_wait(self, req: Request, resp: Response, name: str) -> None:
         """The head is sent when the condition is being watched: ``docker run`` starts only then."""
-        condition = Query(req).text("condition").strip() or "not-running"
+        condition = Query(req).text("condition") or "not-running"
+        if req.context.version < (1, 30):  # it had none
+            condition = "not-running"
         if condition not in _CONDITIONS:
             raise InvalidParameter(f'invalid condition: "{condition}"')
         exchange = body.exchange_of(req)

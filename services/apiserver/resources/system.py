@@ -9,7 +9,7 @@ import time
 import msgspec
 from falcon.asgi import Request, Response
 
-from services.apiserver import body, eventfilter, reply, shapes
+from services.apiserver import body, eventfilter, headers, reply, shapes
 from services.apiserver.client import Engine
 from services.apiserver.events import EventHub, Follower, Numbered
 from services.apiserver.exchange import Exchange
@@ -26,6 +26,8 @@ _PING_HEADERS = {
     "Pragma": "no-cache",
     "Swarm": "inactive",
 }
+_SEQUENCE = "application/json-seq"
+_EVENT_TYPES = ("application/jsonl", "application/x-ndjson", _SEQUENCE)
 _OBJECT_TYPES = ("container", "image", "volume", "build-cache")
 
 
@@ -89,32 +91,44 @@ class System:
 
     async def on_get_events(self, req: Request, resp: Response) -> None:
         query = Query(req)
-        since, until = timestamp("since", query.text("since")), timestamp("until", query.text("until"))
-        if until and since > until:
+        since, until = _moment(query, "since"), _moment(query, "until")
+        if since is not None and until is not None and since > until:
             raise InvalidParameter(
                 f"`since` time ({query.text('since')}) cannot be after `until` time ({query.text('until')})"
             )
         filters = query.filters()
         legacy = req.context.version < (1, 52)
+        old = req.context.version < (1, 46)
         content_type, start, end = _framing(req)
         exchange = body.exchange_of(req)
 
         async def write(item: Numbered) -> None:
+            if old and (item.event.type_, item.event.action) == ("image", "create"):
+                return  # new in 1.46
             if eventfilter.matches(filters, item.event):
                 await exchange.write(start + item.json(legacy=legacy) + end)
 
         with self._events.follow() as follower, exchange.bound_to_client():
             await exchange.start(200, {"Content-Type": content_type})
             seen = ("", 0)
-            if since:
-                past = await self._engine.call(verbs.EVENTS, verbs.HistoryArgs(since, until))
+            if since is not None or until is not None:
+                # 0 is open in the history, which has nothing as old as that.
+                arguments = verbs.HistoryArgs(max(since or 0, 1), max(until or 0, 0))
+                past = await self._engine.call(verbs.EVENTS, arguments)
                 for published in past.events:
                     await write(Numbered(published))
                 seen = (past.boot, past.last_seq)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(until / 1e9 - time.time(), 0) if until else None):
-                    await _live(exchange, follower, write, seen)
+            left = None if until is None else until / 1e9 - time.time()
+            if left is None or left > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await _live(exchange, follower, write, seen)
             await exchange.finish()
+
+
+def _moment(query: Query, name: str) -> int | None:
+    """Unix nanoseconds; None when it is not given."""
+    return timestamp(name, query.text(name)) if query.text(name) else None
 
 
 async def _live(exchange: Exchange, follower: Follower, write: object, seen: tuple[str, int]) -> None:
@@ -126,9 +140,5 @@ async def _live(exchange: Exchange, follower: Follower, write: object, seen: tup
 
 def _framing(req: Request) -> tuple[str, bytes, bytes]:
     """Content type, and what stands before and after each event, by the ``Accept`` header."""
-    accept = req.get_header("accept") or ""
-    if "application/x-ndjson" in accept:
-        return "application/x-ndjson", b"", b"\n"
-    if "application/json-seq" in accept:
-        return "application/json-seq", b"\x1e", b"\n"
-    return reply.JSON, b"", b"\n"
+    chosen = headers.negotiate(req.get_header("accept") or "", _EVENT_TYPES, reply.JSON)
+    return chosen, b"\x1e" if chosen == _SEQUENCE else b"", b"\n"

@@ -18,6 +18,9 @@ _BRIDGE_FIELDS: dict[str, Any] = {
     "MacAddress": "",
 }
 
+#: Networks whose endpoints have no aliases.
+_OWN_NETWORKS = ("default", "bridge", "host", "none")
+
 
 def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
     settings = document["NetworkSettings"]
@@ -25,13 +28,13 @@ def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
         bridge = (settings.get("Networks") or {}).get("bridge")
         if bridge is not None:
             settings.update({name: bridge.get(name, zero) for name, zero in _BRIDGE_FIELDS.items()})
-    if version < (1, 44):
-        mode = document["HostConfig"].get("NetworkMode", "")
-        endpoint = (settings.get("Networks") or {}).get("bridge" if mode == "default" else mode) or {}
-        if endpoint.get("MacAddress"):
-            document["Config"]["MacAddress"] = endpoint["MacAddress"]
-        for one in (settings.get("Networks") or {}).values():
-            one.pop("DNSNames", None)
+    else:
+        document["Config"].pop("MacAddress", None)
+    if version < (1, 45):
+        own = [document["Id"][:12], document["Config"].get("Hostname", "")]
+        for name, endpoint in (settings.get("Networks") or {}).items():
+            if name not in _OWN_NETWORKS and not name.startswith("container:"):
+                endpoint["Aliases"] = list(dict.fromkeys([*(endpoint.get("Aliases") or ()), *own]))
     # Docker's engine turns these documents into maps to change them, which sorts their keys.
     return _sorted(document) if version < (1, 52) else document
 

@@ -9,14 +9,22 @@ Version = tuple[int, int]
 
 
 def info(document: dict[str, Any], version: Version) -> dict[str, Any]:
+    """Source: moby ``daemon/server/router/system``."""
     if version < (1, 50):
+        document.update(BridgeNfIptables=False, BridgeNfIp6tables=False)
+    if version < (1, 49):
         document.pop("FirewallBackend", None)
+        for commit in ("ContainerdCommit", "RuncCommit", "InitCommit"):
+            document[commit]["Expected"] = document[commit]["ID"]
+    if version < (1, 47):
+        document["RegistryConfig"].update(
+            AllowNondistributableArtifactsCIDRs=None, AllowNondistributableArtifactsHostnames=None
+        )
     if version < (1, 46):
         document.pop("Containerd", None)
     if version < (1, 44):
         for runtime in document.get("Runtimes", {}).values():
             runtime.pop("status", None)
-        document.pop("CDISpecDirs", None)
     return document
 
 

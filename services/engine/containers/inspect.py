@@ -51,7 +51,7 @@ def _document(services: Services, entry: Entry) -> api.Inspect:
         host_config=_host_config(services, entry),
         graph_driver=services.layers.graph_driver(definition.id),
         mounts=mount_points(entry),
-        config=definition.config,
+        config=_config(entry),
         network_settings=_network_settings(entry),
     )
 
@@ -89,6 +89,15 @@ def _etc_paths(services: Services, entry: Entry) -> dict[str, str]:
             return {}
     directory = services.container_dir(owner)
     return {name: str(directory / name) for name in ETC_FILES}
+
+
+def _config(entry: Entry) -> api.Config:
+    """With the hardware address that was asked for, which clients before 1.52 look for here."""
+    mode = entry.definition.host_config.network_mode
+    if mode in ("host", "none") or joined_container(mode) or mode not in entry.definition.endpoints:
+        return entry.definition.config
+    address = entry.definition.endpoints[mode].mac_address
+    return msgspec.structs.replace(entry.definition.config, mac_address=address or msgspec.UNSET)
 
 
 def _host_config(services: Services, entry: Entry) -> api.HostConfig:

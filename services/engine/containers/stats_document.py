@@ -27,6 +27,7 @@ def document(current: Counters, previous: Counters | None) -> dict[str, Any]:
     """Without name, id and times."""
     numbers = current.metrics
     shown: dict[str, Any] = {
+        "os_type": "linux",
         "read": "",
         "preread": "",
         "pids_stats": _pids(numbers),
@@ -47,6 +48,7 @@ def document(current: Counters, previous: Counters | None) -> dict[str, Any]:
 def empty_document(name: str, container_id: str) -> dict[str, Any]:
     """Of a container that does not run."""
     return {
+        "os_type": "linux",
         "read": rfc3339(0),
         "preread": rfc3339(0),
         "pids_stats": {},

@@ -263,6 +263,7 @@ class VolumeManager:
                 continue
             deleted.append(name)
             freed += size
+        self._events.publish("volume", "prune", "", {"reclaimed": str(freed)})
         return VolumePruneReply(volumes_deleted=deleted, space_reclaimed=freed)
 
     async def usage(self) -> list[Volume]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -252,7 +253,8 @@ def test_filters_are_checked(client: Client, engine: FakeEngine) -> None:
 def test_views_add_what_old_versions_had(client: Client, engine: FakeEngine) -> None:
     networks = {"bridge": {"IPAddress": "172.17.0.2", "MacAddress": "02:42:ac:11:00:02"}}
     document = {
-        "Config": {},
+        "Id": "0123456789abcdef",
+        "Config": {"MacAddress": "02:42:ac:11:00:02"},
         "HostConfig": {"NetworkMode": "bridge"},
         "NetworkSettings": {"Networks": networks},
     }
@@ -263,6 +265,33 @@ def test_views_add_what_old_versions_had(client: Client, engine: FakeEngine) -> 
     assert old["NetworkSettings"]["IPAddress"] == "172.17.0.2"
     assert old["Config"]["MacAddress"] == "02:42:ac:11:00:02"
     assert json.dumps(old)
+
+
+def test_wrong_numbers_are_errors_of_no_kind(client: Client, engine: FakeEngine) -> None:
+    engine.start()
+    text = 'strconv.Atoi: parsing "x": invalid syntax'
+    assert message(client, "GET", "/containers/json?limit=x") == (500, text)
+    assert message(client, "POST", "/containers/c/stop?t=x") == (500, text)
+    assert message(client, "POST", "/containers/c/restart?t=x") == (500, text)
+
+
+def test_what_old_versions_had_not(client: Client, engine: FakeEngine) -> None:
+    engine.on(verbs.UPDATE, {"Warnings": None})
+    engine.on(verbs.START, Nothing())
+
+    async def gone(args: verbs.WaitArgs, _: object) -> AsyncIterator[verbs.Waited]:
+        raise NotFound(args.condition)
+        yield
+
+    engine.on_stream(verbs.WAIT, gone)
+    engine.start()
+    for version, asked, limit in (("1.39", 5, None), ("1.40", 5, 5), ("1.40", -1, 0), ("1.50", 0, 0)):
+        client.request("POST", f"/v{version}/containers/c/update", {"PidsLimit": asked})
+        assert engine.calls[-1][1].request.pids_limit == limit
+    assert message(client, "POST", "/v1.30/containers/c/wait?condition=x")[0] == 400
+    assert message(client, "POST", "/v1.29/containers/c/wait?condition=x") == (404, "not-running")
+    assert client.request("POST", "/containers/c/start", {"a": 1})[0] == 400
+    assert client.request("POST", "/containers/c/start", {})[0] == 204
 
 
 @pytest.mark.parametrize("field", ["username", "password", "serveraddress", "identitytoken"])

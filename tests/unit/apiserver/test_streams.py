@@ -332,6 +332,29 @@ def test_events_of_the_past_end_at_until(client: Client, engine: FakeEngine) -> 
     assert "status" not in events[0] and events[0]["Actor"]["Attributes"]["image"] == "busybox"
 
 
+@pytest.mark.parametrize("query", ["since=0&until={now}", "until={now}", "until=0", "since=-5&until={now}"])
+def test_the_whole_past(client: Client, engine: FakeEngine, query: str) -> None:
+    engine.start()
+    engine.publish("create", "c", image="busybox")
+    engine.publish("die", "c", exitCode="0")
+    until = f"{time.time():.9f}"
+    engine.publish("destroy", "c")
+    path = f"/v1.52/events?{query.format(now=until)}"
+    connection = client.raw(f"GET {path} HTTP/1.0\r\nHost: d\r\n\r\n".encode())
+    actions = [json.loads(line)["Action"] for line in connection.partition(b"\r\n\r\n")[2].splitlines()]
+    assert actions == (["create", "die"] if "now" in query else ["create", "die", "destroy"])
+
+
+def test_events_of_images_made_are_for_newer_clients(client: Client, engine: FakeEngine) -> None:
+    engine.start()
+    engine.publish("create", "i", kind="image")
+    found = [
+        client.raw(f"GET /v{version}/events?until=0 HTTP/1.0\r\nHost: d\r\n\r\n".encode())
+        for version in ("1.45", "1.46")
+    ]
+    assert [b'"Action":"create"' in one for one in found] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("query", "text"),
     [

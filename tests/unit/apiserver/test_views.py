@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.apiserver.views import images, system
+import pytest
+
+from services.apiserver import headers
+from services.apiserver.views import containers, images, system
 
 
 def usage() -> dict[str, Any]:
@@ -29,6 +32,59 @@ def test_disk_usage_in_sums() -> None:
     }
     assert len(system.disk_usage(usage(), (1, 53), verbose=True)["ImageUsage"]["Items"]) == 2
     assert system.disk_usage(usage(), (1, 51), verbose=False) == usage()
+
+
+def test_information_about_the_host() -> None:
+    def info(version: tuple[int, int]) -> dict[str, Any]:
+        commits: dict[str, Any] = {f"{name}Commit": {"ID": "x"} for name in ("Containerd", "Runc", "Init")}
+        runtimes = {"runc": {"path": "runc", "status": {}}}
+        document = {**commits, "RegistryConfig": {}, "FirewallBackend": {}, "Runtimes": runtimes}
+        return system.info(document, version)
+
+    assert "FirewallBackend" in info((1, 49)) and "FirewallBackend" not in info((1, 48))
+    assert info((1, 48))["RuncCommit"] == {"ID": "x", "Expected": "x"} and "Expected" not in info((1, 49))
+    assert info((1, 49))["BridgeNfIptables"] is False and "BridgeNfIptables" not in info((1, 50))
+    old = info((1, 46))["RegistryConfig"]
+    assert old["AllowNondistributableArtifactsCIDRs"] is None and info((1, 47))["RegistryConfig"] == {}
+    assert "status" in info((1, 44))["Runtimes"]["runc"] and info((1, 43))["Runtimes"]["runc"] == {
+        "path": "runc"
+    }
+
+
+def test_inspected_container() -> None:
+    def inspect(version: tuple[int, int]) -> dict[str, Any]:
+        networks: dict[str, Any] = {"bridge": {"Aliases": None, "Gateway": "g"}, "n": {"Aliases": ["al"]}}
+        document = {
+            "Id": "0123456789abcdef",
+            "Config": {"Hostname": "al", "MacAddress": "02:42:ac:11:00:77"},
+            "NetworkSettings": {"Networks": networks},
+        }
+        return containers.inspect(document, version)
+
+    def aliases(version: tuple[int, int]) -> list[object]:
+        return [one["Aliases"] for one in inspect(version)["NetworkSettings"]["Networks"].values()]
+
+    assert aliases((1, 44)) == [None, ["al", "0123456789ab"]] and aliases((1, 45)) == [None, ["al"]]
+    assert "MacAddress" in inspect((1, 51))["Config"] and "MacAddress" not in inspect((1, 52))["Config"]
+    assert inspect((1, 51))["NetworkSettings"]["Gateway"] == "g"
+    assert "Gateway" not in inspect((1, 52))["NetworkSettings"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("", "default"),
+        ("text/html", "default"),
+        ("*/*", "a/1"),
+        ("a/2", "a/2"),
+        ("a/*, b/3;q=0.1", "a/1"),
+        ("a/1;q=0.4, a/2;q=0.5, */*;q=0.1", "a/2"),
+        ("a/1;q=0, a/2;q=bad", "default"),
+        ("*/*, b/3", "b/3"),
+    ],
+)
+def test_content_that_is_asked_for(accept: str, chosen: str) -> None:
+    assert headers.negotiate(accept, ("a/1", "a/2", "b/3"), "default") == chosen
 
 
 def test_configuration_of_an_image() -> None:

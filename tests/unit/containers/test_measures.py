@@ -73,6 +73,7 @@ def test_a_container_that_does_not_run_has_empty_statistics() -> None:
     shown = empty_document("/x", "id")
     assert shown["read"] == "0001-01-01T00:00:00Z"
     assert shown["memory_stats"] == {}
+    assert shown["os_type"] == "linux"
 
 
 def test_host_counters() -> None:
