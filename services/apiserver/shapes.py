@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from services.protocol.api.containers import CreateRequest
+from services.protocol.api.containers import CreateRequest, Resources
 from services.protocol.api.networks import EndpointSettings, NetworkCreateRequest
 from services.protocol.errors import InvalidParameter, SystemError_
 
@@ -134,12 +134,35 @@ def console_size(size: list[int] | None, field: str) -> list[int] | None:
     return [number & 0xFFFF for number in [*size, 0, 0][:2]]
 
 
+def resources(limits: Resources, field: str) -> None:
+    """Numbers that are smaller in Go than in JSON: weights of 16 bits, rates without a sign."""
+    _unsigned(limits.blkio_weight, 16, f"{field}.BlkioWeight")
+    for weighed in limits.blkio_weight_device or ():
+        _unsigned(weighed.weight, 16, f"{field}.BlkioWeightDevice.Weight")
+    for name, throttles in (
+        ("BlkioDeviceReadBps", limits.blkio_device_read_bps),
+        ("BlkioDeviceWriteBps", limits.blkio_device_write_bps),
+        ("BlkioDeviceReadIOps", limits.blkio_device_read_iops),
+        ("BlkioDeviceWriteIOps", limits.blkio_device_write_iops),
+    ):
+        for throttle in throttles or ():
+            _unsigned(throttle.rate, 64, f"{field}.{name}.Rate")
+
+
+def _unsigned(number: int, bits: int, where: str) -> None:
+    if not 0 <= number < 1 << bits:
+        raise _refuse(
+            f"json: cannot unmarshal number {number} into Go struct field {where} of type uint{bits}"
+        )
+
+
 def create_request(request: CreateRequest) -> None:
     """``POST /containers/create``."""
     if request.exposed_ports is not UNSET:
         _each(request.exposed_ports, port)
     host = request.host_config
     if host is not None:
+        resources(host, "CreateRequest.HostConfig")
         host.console_size = console_size(host.console_size, "CreateRequest.HostConfig")
         for key, bindings in (host.port_bindings or {}).items():
             port(key)

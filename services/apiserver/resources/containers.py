@@ -108,6 +108,7 @@ class Containers:
 
     async def on_post_update(self, req: Request, resp: Response, name: str) -> None:
         request = await body.read_json(req, api.UpdateRequest)
+        shapes.resources(request, "UpdateConfig.Resources")
         if request.pids_limit is not None:
             request.pids_limit = max(request.pids_limit, 0) if req.context.version >= (1, 40) else None
         result = await self._engine.document(verbs.UPDATE, verbs.UpdateArgs(name, request))

@@ -134,6 +134,9 @@ class Container:
         try:
             self._cgroup.set(resources)
         except (RefusedError, WriteError) as error:
+            if isinstance(error, WriteError) and "/cpu.rt_" in str(error.filename):
+                # runc gives a cgroup its real-time share before it puts the process into it.
+                raise failures.StartError(f"unable to apply cgroup configuration: {error.text}") from error
             raise failures.StartError(
                 f"{failures.INIT}error setting cgroup config for procHooks process: {error.text}"
             ) from error

@@ -161,7 +161,10 @@ def _check_proc(mounting: Mounting, plan: MountPlan, target: int) -> None:
     if mounting.proc_device is None or os.fstat(target).st_dev != mounting.proc_device:
         return
     if os.path.normpath(plan.destination) not in _PROC_ALLOWED:
-        raise StartError(f'"{plan.destination}" cannot be mounted because it is inside /proc')
+        raise StartError(
+            f'check proc-safety of {plan.destination} mount: "{plan.destination}" cannot be mounted '
+            "because it is inside /proc"
+        )
 
 
 def _filesystem(mounting: Mounting, plan: MountPlan) -> None:

@@ -6,7 +6,17 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from services.containerd_shim.runtime import devices, idmap, init, layers, mounts, process, rootfs, sysctls
+from services.containerd_shim.runtime import (
+    devices,
+    failures,
+    idmap,
+    init,
+    layers,
+    mounts,
+    process,
+    rootfs,
+    sysctls,
+)
 from services.containerd_shim.runtime import namespaces as ns
 from services.containerd_shim.runtime import syscall as sc
 from services.containerd_shim.runtime.cgroups.base import CgroupManager
@@ -60,6 +70,9 @@ def init_plan(
         raise Unimplemented("linux.intelRdt is not implemented")
     if linux.mount_label:
         raise Unimplemented("linux.mountLabel is not implemented")
+    for place, rule in enumerate(linux.resources.devices if linux.resources else ()):
+        if not rule.access:
+            raise failures.invalid(f"device access at {place} field cannot be empty")
     process_plan = process.plan(spec.process, linux, stdio, user, size, container.id)
     root = _root_plan(container, cgroup, linux, layer_mounts)
     namespaces = ns.plan(linux.namespaces)

@@ -49,7 +49,11 @@ _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
-}  #: __NR_SCMP_ERROR: a name that this libseccomp does not know.
+}
+_LISTENERS_FLAG = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+#: System calls have no more.
+_ARGUMENTS = 6
+#: __NR_SCMP_ERROR: a name that this libseccomp does not know.
 _UNKNOWN = -1
 #: A document, or the capabilities that the default profile is made for -> program.
 _cache: dict[bytes | frozenset[str], bytes] = {}
@@ -66,8 +70,10 @@ def flags(document: oci.Seccomp) -> int:
         return _FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
     result = 0
     for name in document.flags:
-        if name not in _FLAGS:
+        if name == _LISTENERS_FLAG:
             raise Unimplemented(f"seccomp flag {name!r} is not implemented")
+        if name not in _FLAGS:
+            raise failures.invalid(f"seccomp flag {name} is not known to runc")
         result |= _FLAGS[name]
     return result
 
@@ -120,6 +126,7 @@ def _compile(document: oci.Seccomp) -> bytes:
             for name in rule.names:
                 number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
                 if number != _UNKNOWN:
+                    _check_arguments(name, rule.args)
                     _add_rule(compiled, action, number, rule.args)
                 elif name in bpf.UNIFIED and not rule.args:
                     newer[bpf.UNIFIED[name]] = action
@@ -133,7 +140,7 @@ def _add_architectures(compiled: pyseccomp.SyscallFilter, document: oci.Seccomp)
     for name in document.architectures:
         architecture = getattr(pyseccomp.Arch, name.removeprefix("SCMP_ARCH_"), None)
         if architecture is None:
-            raise InvalidParameter(f"invalid seccomp architecture: {name!r}")
+            raise failures.invalid(f"string {name} is not a valid arch for seccomp")
         try:
             compiled.add_arch(architecture)
         except FileExistsError:
@@ -153,10 +160,19 @@ def _add_rule(
         compiled.add_rule(action, number, argument)
 
 
+def _check_arguments(name: str, conditions: list[oci.SeccompArg]) -> None:
+    for condition in conditions:
+        if condition.index >= _ARGUMENTS:
+            raise failures.StartError(
+                f"{failures.INIT}error creating seccomp syscall condition for syscall {name}: "
+                f"syscalls only have up to {_ARGUMENTS} arguments ({condition.index} given)"
+            )
+
+
 def _condition(condition: oci.SeccompArg) -> pyseccomp.Arg:
     operator = _OPERATORS.get(condition.op)
     if operator is None:
-        raise InvalidParameter(f"invalid seccomp operator: {condition.op!r}")
+        raise failures.invalid(f"string {condition.op} is not a valid operator for seccomp")
     if operator == _MASKED_EQ:
         return pyseccomp.Arg(condition.index, operator, condition.value, condition.value_two)
     return pyseccomp.Arg(condition.index, operator, condition.value)

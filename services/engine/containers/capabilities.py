@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.engine.containers.values import go_quote
 from services.protocol.errors import InvalidParameter
 
 _NAMES = (
@@ -48,14 +49,22 @@ def available() -> tuple[str, ...]:
 
 
 def normalize(names: Sequence[str]) -> list[str]:
-    """Upper case with ``CAP_``; ``ALL`` stays. Raises ``InvalidParameter`` for an unknown one."""
+    """Upper case with ``CAP_``; ``ALL`` stays.
+
+    Raises ``InvalidParameter`` for one that nobody knows, and for one that this engine could not give.
+    """
     result = []
     for name in names:
         upper = name.upper()
         if upper != ALL:
             upper = upper if upper.startswith("CAP_") else "CAP_" + upper
-            if upper not in supported():
-                raise InvalidParameter(f'unknown capability: "{upper}"')
+            if upper not in KNOWN:
+                raise InvalidParameter(f"unknown capability: {go_quote(upper)}")
+            if upper not in available():
+                raise InvalidParameter(
+                    "capability not supported by your kernel or not available in the current environment: "
+                    f'"{upper}"'
+                )
         result.append(upper)
     return result
 

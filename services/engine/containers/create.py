@@ -29,6 +29,7 @@ from services.engine.containers.services import Services
 from services.engine.containers.sysinfo import sysinfo
 from services.engine.containers.validate.config import check_config
 from services.engine.containers.validate.host import check_host, check_implemented, check_isolation
+from services.engine.containers.validate.interface_sysctls import adapt_sysctls
 from services.engine.containers.validate.legacy import (
     Endpoints,
     adapt_default_network,
@@ -85,7 +86,8 @@ def _check(services: Services, args: CreateArgs) -> tuple[Config, HostConfig, En
     check_isolation(host)
     check_early(host, info)
     adapt_version(config, host, endpoints, args.api_version)
-    mac_warnings = adapt_mac_address(config, host, endpoints, args.api_version)
+    late_warnings = adapt_mac_address(config, host, endpoints, args.api_version)
+    late_warnings += adapt_sysctls(host, endpoints, args.api_version)
     fill_before_checks(host)
     check_config(config)
     warnings = check_host(services.settings, host, info)
@@ -95,7 +97,7 @@ def _check(services: Services, args: CreateArgs) -> tuple[Config, HostConfig, En
     fill_endpoints(config, host, endpoints)
     if host.links and host.network_mode == "bridge":
         warnings.append(_LINKS_DEPRECATED)
-    return config, host, endpoints, warnings + mac_warnings
+    return config, host, endpoints, warnings + late_warnings
 
 
 def _split(request: CreateRequest) -> tuple[Config, HostConfig]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from services.engine.containers.modes import joined_container
 from services.engine.containers.registry import Registry
 from services.engine.containers.sysinfo import sysinfo
+from services.engine.containers.values import int64
 from services.protocol.api.containers import HostConfig, RestartPolicy
 from services.protocol.errors import InvalidParameter, NotFound, WharfError
 from services.protocol.settings import Settings
@@ -46,7 +47,7 @@ def fill_before_checks(host: HostConfig) -> None:
 def fill_defaults(settings: Settings, registry: Registry, host: HostConfig) -> None:
     """moby ``adaptContainerSettings``; raises ``InvalidParameter`` when a joined container is missing."""
     if host.memory > 0 and host.memory_swap == 0:
-        host.memory_swap = host.memory * 2
+        host.memory_swap = int64(host.memory * 2)
     host.shm_size = host.shm_size or settings.default_shm_size
     host.ipc_mode = host.ipc_mode or settings.default_ipc_mode
     host.cgroupns_mode = host.cgroupns_mode or _default_cgroupns(settings, host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import posixpath
 from pathlib import Path
 
 from msgspec import UNSET
@@ -64,10 +65,9 @@ def build_spec(services: Services, entry: Entry, *, mounts: list[oci.Mount]) -> 
 
 def cgroups_path(services: Services, definition: Container) -> str:
     """Below the parent that the container, else the daemon, names."""
-    parent = (
-        definition.host_config.cgroup_parent or services.settings.cgroup_parent or DEFAULT_CGROUP_PARENT
-    ).strip("/")
-    return f"/{parent}/{definition.id}"
+    parent = definition.host_config.cgroup_parent or services.settings.cgroup_parent or DEFAULT_CGROUP_PARENT
+    # Cleaned as if it began at the root, so that ".." leads nowhere above it.
+    return posixpath.normpath(f"/{parent.lstrip('/')}/{definition.id}")
 
 
 def _sysctls(definition: Container) -> dict[str, str]:

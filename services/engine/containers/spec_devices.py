@@ -15,22 +15,16 @@ from services.protocol.errors import SystemError_
 _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})\Z", re.ASCII)
 _NOT_A_DEVICE = "not a device node"
 
-#: (type, major, minor, access); None is any. Nodes may be made, but only these opened.
-_DEFAULT_RULES: tuple[tuple[str, int | None, int | None, str], ...] = (
-    ("c", None, None, "m"),
-    ("b", None, None, "m"),
-    ("c", 1, 3, "rwm"),  # null
-    ("c", 1, 5, "rwm"),  # zero
-    ("c", 1, 7, "rwm"),  # full
-    ("c", 1, 8, "rwm"),  # random
-    ("c", 1, 9, "rwm"),  # urandom
-    ("c", 5, 0, "rwm"),  # tty
-    ("c", 5, 1, "rwm"),  # console
-    ("c", 5, 2, "rwm"),  # ptmx
-    ("c", 136, None, "rwm"),  # pts
-)
+#: Beside what the runtime allows every container: null, zero, random, urandom, tty and console.
+_DEFAULT_DEVICES = ((1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1))
 _DENY_ALL = oci.DeviceCgroup(allow=False, type="a", access="rwm")
 _ALLOW_ALL = oci.DeviceCgroup(allow=True, type="a", access="rwm")
+#: Docker's, in its order: the runtime tells a rule that it refuses by its place.
+_DEFAULT_RULES = (
+    _DENY_ALL,
+    *(oci.DeviceCgroup(allow=True, type="c", major=one, minor=two) for one, two in _DEFAULT_DEVICES),
+    oci.DeviceCgroup(allow=False, type="c", major=10, minor=229),  # fuse
+)
 #: Not to be copied into a privileged container: they are per container or per terminal.
 _SKIPPED_IN_DEV = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"})
 
@@ -42,7 +36,7 @@ def build_devices(host: HostConfig) -> tuple[list[oci.Device], list[oci.DeviceCg
     if host.privileged:
         return _host_devices() + _mapped_privileged(host.devices), [_ALLOW_ALL]
     nodes: list[oci.Device] = []
-    rules = [_DENY_ALL, *(_rule(*default) for default in _DEFAULT_RULES)]
+    rules = list(_DEFAULT_RULES)
     for mapping in host.devices or []:
         for node in devices_of(mapping.path_on_host, mapping.path_in_container):
             nodes.append(node)
@@ -90,11 +84,11 @@ def _mapped_privileged(mappings: Sequence[DeviceMapping] | None) -> list[oci.Dev
 
 def devices_of(path_on_host: str, path_in_container: str) -> list[oci.Device]:
     """The device at *path_on_host*, or every device below it when it is a directory."""
-    resolved = os.path.realpath(path_on_host) if os.path.islink(path_on_host) else path_on_host
     try:
+        resolved = _resolved(path_on_host)
         if (node := _device(resolved, path_in_container)) is not None:
             return [node]
-        nodes = _walk(resolved, path_in_container) if os.path.isdir(resolved) else []
+        nodes = _walk(resolved, path_in_container) if _is_directory(resolved) else []
         reason = _NOT_A_DEVICE
     except OSError as error:
         nodes, reason = [], (error.strerror or "").lower()
@@ -108,6 +102,21 @@ def devices_of(path_on_host: str, path_in_container: str) -> list[oci.Device]:
     return nodes
 
 
+def _resolved(path: str) -> str:
+    """A link in a directory of devices (``/dev/disk/by-id``) is what it leads to, if that is in /dev.
+
+    A link elsewhere is not followed: who may name a device need not be who made the link.
+    """
+    if not os.path.islink(path):
+        return path
+    target = os.path.realpath(path)
+    return target if f"{target}/".startswith("/dev/") else path
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
 def _walk(directory: str, path_in_container: str) -> list[oci.Device]:
     nodes = []
     for parent, folders, names in os.walk(directory):
@@ -116,7 +125,7 @@ def _walk(directory: str, path_in_container: str) -> list[oci.Device]:
             path = os.path.join(parent, name)
             inside = os.path.join(path_in_container, os.path.relpath(path, directory))
             try:
-                node = _device(path, inside)
+                node = _device(_resolved(path), inside)
             except OSError:
                 continue
             if node is not None:

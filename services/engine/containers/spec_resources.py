@@ -12,6 +12,8 @@ from services.protocol.errors import SystemError_
 
 #: Microseconds of the period that NanoCpus are shared out in.
 _NANO_CPU_PERIOD = 100_000
+#: Of memory and swap; what is less says nothing.
+_UNLIMITED = -1
 
 
 def build_resources(limits: api.Resources, devices: list[oci.DeviceCgroup]) -> oci.Resources:
@@ -29,7 +31,7 @@ def memory(limits: api.Resources) -> oci.Memory | None:
     result = oci.Memory(
         limit=limits.memory if limits.memory > 0 else None,
         reservation=limits.memory_reservation if limits.memory_reservation > 0 else None,
-        swap=limits.memory_swap or None,
+        swap=limits.memory_swap if limits.memory_swap > 0 or limits.memory_swap == _UNLIMITED else None,
         swappiness=limits.memory_swappiness,
         disable_oom_killer=limits.oom_kill_disable or None,
     )

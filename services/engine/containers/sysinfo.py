@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+#: A number or a range of them, as cpusets list them.
+_RANGE = re.compile(r"\+?([0-9]{1,18})(?:-\+?([0-9]{1,18}))?")
+#: The most CPUs a kernel is built for.
+_MAXIMUM_IN_SET = 8192
 
 
 @dataclass(frozen=True)
@@ -103,14 +108,14 @@ def _unified() -> SysInfo:
 def parse_set(text: str) -> set[int]:
     """``0-2,5`` as numbers; raises ``ValueError`` (``invalid format: a-b``)."""
     result: set[int] = set()
-    for part in filter(None, text.split(",")):
-        low, dash, high = part.partition("-")
-        try:
-            first = int(low)
-            last = int(high) if dash else first
-        except ValueError:
-            raise ValueError(f"invalid format: {text}") from None
-        if first < 0 or last < first:
+    for part in text.split(",") if text else ():
+        match = _RANGE.fullmatch(part)
+        if match is None:
             raise ValueError(f"invalid format: {text}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"invalid format: {text}")
+        if last > _MAXIMUM_IN_SET:
+            raise ValueError(f"value of out range, maximum is {_MAXIMUM_IN_SET}")
         result.update(range(first, last + 1))
     return result

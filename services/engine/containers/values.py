@@ -29,6 +29,11 @@ def ram_in_bytes(text: str) -> int:
     return int(float(match[1]) * 1024 ** _UNITS[(match[2] or "").lower()])
 
 
+def int64(number: int) -> int:
+    """What Go's int64 holds of *number*: arithmetic that overflows goes round."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def go_quote(text: str) -> str:
     """*text* as Go's ``%q`` prints it, for the characters that occur in names and paths."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

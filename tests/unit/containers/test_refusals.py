@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from services.engine.containers import capabilities
+from services.engine.containers.validate.interface_sysctls import adapt_sysctls
+from services.protocol.api.containers import HostConfig
+from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import ErrorKind, WharfError
 from tests.unit.containers.world import World, run
 
@@ -28,6 +32,19 @@ HOST: list[Case] = [
     ),
     ({"CpuShares": -1}, INVALID, "invalid CPU shares (-1): value must be a positive integer"),
     ({"CpusetCpus": "a-b"}, INVALID, "Invalid value a-b for cpuset cpus: invalid format: a-b"),
+    ({"CpusetCpus": "0,"}, INVALID, "Invalid value 0, for cpuset cpus: invalid format: 0,"),
+    ({"CpusetMems": " 0"}, INVALID, "Invalid value  0 for cpuset mems: invalid format:  0"),
+    (
+        {"CpusetCpus": "0-9999"},
+        INVALID,
+        "Invalid value 0-9999 for cpuset cpus: value of out range, maximum is 8192",
+    ),
+    (
+        {"Sysctls": {"net.ipv4.conf.eth0.forwarding": "1"}},
+        SYSTEM,
+        'interface specific sysctl setting "net.ipv4.conf.eth0.forwarding" must be supplied using driver '
+        "option 'com.docker.network.endpoint.sysctls'",
+    ),
     ({"ShmSize": -1}, INVALID, "SHM size can not be less than 0"),
     ({"OomScoreAdj": -1001}, INVALID, "Invalid value -1001, range for oom score adj is [-1000, 1000]"),
     ({"CapAdd": ["BOGUS"]}, INVALID, 'invalid CapAdd: unknown capability: "CAP_BOGUS"'),
@@ -180,6 +197,36 @@ def assert_nothing_is_left(world: World) -> None:
 )
 def test_only_refused_at_start(world: World, host: dict[str, Any]) -> None:
     assert run(world.create({"Image": "busybox", "HostConfig": host})).warnings == []
+
+
+def test_capabilities_that_are_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine has not it cannot give, nor take away."""
+    monkeypatch.setattr(capabilities, "available", lambda: ("CAP_CHOWN",))
+    for field in ("CapAdd", "CapDrop"):
+        with pytest.raises(WharfError) as raised:
+            run(world.create({"Image": "busybox", "HostConfig": {field: ["sys_resource"]}}))
+        assert str(raised.value) == (
+            f"invalid {field}: capability not supported by your kernel or not available in the current "
+            'environment: "CAP_SYS_RESOURCE"'
+        )
+        assert raised.value.kind is INVALID
+
+
+def test_interface_sysctls_of_old_clients_move_to_the_endpoint() -> None:
+    host = HostConfig(network_mode="bridge", sysctls={"net.ipv4.conf.eth0.forwarding": "1", "net.a": "2"})
+    endpoints: dict[str, EndpointSettings] = {}
+    option = "com.docker.network.endpoint.sysctls"
+    moved = "net.ipv4.conf.IFNAME.forwarding=1"
+    assert adapt_sysctls(host, endpoints, (1, 47)) == [
+        f'Migrated sysctl "net.ipv4.conf.eth0.forwarding" to DriverOpts{{"{option}":"{moved}"}}.'
+    ]
+    assert host.sysctls == {"net.a": "2"}
+    assert endpoints["bridge"].driver_opts == {option: moved}
+    host.sysctls = {"net.ipv4.conf.eth1.forwarding": "1"}
+    with pytest.raises(WharfError, match="unable to determine network endpoint for sysctl"):
+        adapt_sysctls(host, endpoints, (1, 47))
+    host.network_mode = "host"
+    assert adapt_sysctls(host, endpoints, (1, 50)) == []
 
 
 def test_names(world: World) -> None:

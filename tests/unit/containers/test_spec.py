@@ -14,12 +14,14 @@ from services.engine.containers.model import ContainerMount, Entry, Exec, MountK
 from services.engine.containers.mount_sources import volume_source
 from services.engine.containers.mounts import prepare_mounts, release_mounts
 from services.engine.containers.mounts_default import merge_options
-from services.engine.containers.spec import build_spec
+from services.engine.containers.spec import build_spec, cgroups_path
 from services.engine.containers.spec_devices import devices_of, parse_rule
 from services.engine.containers.spec_exec import build_process
 from services.engine.containers.spec_process import merge_environment
+from services.engine.containers.spec_resources import memory
 from services.engine.containers.spec_seccomp import convert
 from services.protocol import oci
+from services.protocol.api.containers import HostConfig
 from services.protocol.errors import InvalidParameter, SystemError_
 from tests.unit.containers.world import PATH, World, run
 
@@ -184,6 +186,32 @@ def test_devices() -> None:
     assert parse_rule("c 1:* rmw") == oci.DeviceCgroup(allow=True, type="c", major=1, access="rmw")
     with pytest.raises(SystemError_, match="invalid device cgroup rule format: 'x 1:1 r'"):
         parse_rule("x 1:1 r")
+
+
+def test_links_to_devices(tmp_path: Path) -> None:
+    """Followed into /dev only: who names a device need not be who made the link."""
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "null").symlink_to("/dev/null")
+    (tmp_path / "all" / "passwd").symlink_to("/etc/passwd")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "all")
+    assert [node.path for node in devices_of(str(tmp_path / "all"), "/dev/mine")] == ["/dev/mine/null"]
+    assert devices_of(str(tmp_path / "all/null"), "/dev/x")[0].minor == 3
+    with pytest.raises(SystemError_, match="not a device node"):
+        devices_of(str(tmp_path / "elsewhere"), "/dev/x")
+
+
+def test_parents_of_cgroups_stay_below_the_root(world: World) -> None:
+    for parent, path in (("/a/../../b", "/b"), ("../c", "/c"), ("d//e/", "/d/e"), ("..", "")):
+        entry = run(world.made({"HostConfig": {"CgroupParent": parent}}))
+        assert cgroups_path(world.services, entry.definition) == f"{path}/{entry.id}"
+
+
+def test_swap_is_a_number_of_64_bits(world: World) -> None:
+    """Twice the memory, where Docker's arithmetic goes round; what is less than -1 says nothing."""
+    host = run(world.made({"HostConfig": {"Memory": 2**63 - 1}})).definition.host_config
+    assert host.memory_swap == -2
+    swaps = [memory(HostConfig(memory=2**26, memory_swap=swap)) for swap in (-2, -1, 0, 2**27)]
+    assert [found.swap for found in swaps if found] == [None, -1, None, 2**27]
 
 
 def test_seccomp_profile_conditions() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.containerd_shim.runtime.cgroups import base, devices_ebpf, hierarchies, v2_resources
+from services.containerd_shim.runtime.cgroups.devices import v1_writes
 from services.containerd_shim.runtime.cgroups.v1 import V1Manager
 from services.containerd_shim.runtime.cgroups.v2 import V2Manager
 from services.protocol import metrics, oci
@@ -130,11 +131,41 @@ def test_v1_devices(v1: V1, monkeypatch: pytest.MonkeyPatch) -> None:
     v1.manager.set(
         oci.Resources(devices=[denied, oci.DeviceCgroup(allow=True, type="c", major=10, access="r")])
     )
-    assert lines[:2] == ["deny a", "allow c 10:* r"]
-    assert "allow c *:* m" in lines and "allow c 136:* rwm" in lines
+    # By number, those that are any before the others, as runc writes them.
+    assert lines == ["deny a", "allow b *:* m", "allow c *:* m"] + [
+        f"allow c {device}"
+        for device in (
+            "1:3 rwm", "1:5 rwm", "1:7 rwm", "1:8 rwm", "1:9 rwm", "5:0 rwm", "5:1 rwm", "5:2 rwm", "10:* r",
+            "10:200 rwm", "136:* rwm",
+        )
+    ]  # fmt: skip
     lines.clear()
     v1.manager.set(oci.Resources(devices=[oci.DeviceCgroup(allow=True)]))
     assert lines == ["allow a"]
+
+
+def allowed(*rules: tuple[bool, str, int | None, int | None, str]) -> list[str]:
+    """What the rules add to the defaults."""
+    default = v1_writes([oci.DeviceCgroup(allow=False)])
+    given = [
+        oci.DeviceCgroup(allow=allow, type=kind, major=major, minor=minor, access=access)
+        for allow, kind, major, minor, access in rules
+    ]
+    written = v1_writes([oci.DeviceCgroup(allow=False), *given])
+    return [text for file, text in written if (file, text) not in default]
+
+
+def test_v1_devices_as_one_set() -> None:
+    assert allowed((True, "c", 9, 9, "mr"), (True, "c", 9, 9, "w")) == ["c 9:9 rwm"]
+    assert allowed((True, "c", 9, 9, "rwm"), (False, "c", 9, 9, "w")) == ["c 9:9 rm"]
+    assert allowed((True, "c", 9, 9, "rwm"), (False, "c", 9, 9, "rwm")) == []
+    assert allowed((True, "b", None, None, "rw")) == ["b *:* rwm"]
+    with pytest.raises(base.RefusedError, match=r"cannot punch hole in existing wildcard rule \[c 9:\* rwm"):
+        allowed((True, "c", 9, None, "rwm"), (False, "c", 9, 9, "w"))
+    with pytest.raises(base.RefusedError, match="doesn't precisely match target"):
+        allowed((True, "c", 9, 9, "x"))
+    everything = [oci.DeviceCgroup(allow=True), oci.DeviceCgroup(allow=False, type="b", major=8, minor=0)]
+    assert v1_writes(everything) == [("devices.allow", "a"), ("devices.deny", "b 8:0 rwm")]
 
 
 def test_v1_refuses_what_it_cannot_do(v1: V1) -> None:

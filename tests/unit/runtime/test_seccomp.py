@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from services.containerd_shim.runtime import bpf, seccomp, seccomp_default
+from services.containerd_shim.runtime.failures import StartError
 from services.protocol import oci
-from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
+from services.protocol.errors import SystemError_, Unimplemented
 
 #: Docker's profile, where the source material lies next to the repository.
 REFERENCE = next(
@@ -106,6 +107,12 @@ def test_programs_are_compiled_once() -> None:
     )
 
 
+def with_condition(index: int, op: str) -> oci.Seccomp:
+    condition = oci.SeccompArg(index=index, value=1, op=op)
+    rule = oci.SeccompRule(names=["kill"], action="SCMP_ACT_ERRNO", args=[condition])
+    return oci.Seccomp(default_action="SCMP_ACT_ALLOW", syscalls=[rule])
+
+
 @pytest.mark.parametrize(
     ("document", "error", "text"),
     [
@@ -114,8 +121,18 @@ def test_programs_are_compiled_once() -> None:
         (oci.Seccomp(default_action="SCMP_ACT_ALLOW", listener_path="/x"), Unimplemented, "listenerPath"),
         (
             oci.Seccomp(default_action="SCMP_ACT_ALLOW", architectures=["SCMP_ARCH_VAX"]),
-            InvalidParameter,
-            "VAX",
+            SystemError_,
+            "runc create failed: string SCMP_ARCH_VAX is not a valid arch for seccomp",
+        ),
+        (
+            with_condition(index=1, op="SCMP_CMP_XX"),
+            SystemError_,
+            "runc create failed: string SCMP_CMP_XX is not a valid operator for seccomp",
+        ),
+        (
+            with_condition(index=6, op="SCMP_CMP_EQ"),
+            StartError,
+            r"condition for syscall kill: syscalls only have up to 6 arguments \(6 given\)",
         ),
     ],
 )
@@ -130,7 +147,9 @@ def test_flags() -> None:
 
 
 def test_unknown_flag_is_refused() -> None:
-    with pytest.raises(Unimplemented, match="NEW_LISTENER"):
+    with pytest.raises(
+        SystemError_, match="seccomp flag SECCOMP_FILTER_FLAG_NEW_LISTENER is not known to runc"
+    ):
         seccomp.flags(oci.Seccomp(default_action="x", flags=["SECCOMP_FILTER_FLAG_NEW_LISTENER"]))
 
 

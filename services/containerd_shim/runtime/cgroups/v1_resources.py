@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from services.containerd_shim.runtime.cgroups import base
-from services.containerd_shim.runtime.cgroups.devices import rules_with_defaults
+from services.containerd_shim.runtime.cgroups.devices import v1_writes
 from services.protocol import oci
 from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
 
@@ -48,14 +48,8 @@ def _unlimited(value: int) -> int:
 
 
 def _devices(directory: str, rules: Iterable[oci.DeviceCgroup]) -> None:
-    for rule in rules_with_defaults(rules):
-        name = "devices.allow" if rule.allow else "devices.deny"
-        if rule.type == "a":
-            base.write(directory, name, "a")
-            continue
-        major = "*" if rule.major is None or rule.major < 0 else rule.major
-        minor = "*" if rule.minor is None or rule.minor < 0 else rule.minor
-        base.write(directory, name, f"{rule.type} {major}:{minor} {rule.access}")
+    for name, text in v1_writes(rules):
+        base.write(directory, name, text)
 
 
 def _memory(directory: str, memory: oci.Memory) -> None:

@@ -20,6 +20,7 @@ _MAC_WARNING = (
     "The container-wide MacAddress field is now deprecated. "
     "It should be specified in EndpointsConfig instead."
 )
+NO_SUCH_ENDPOINT = "HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks"
 
 
 def adapt_default_network(host: HostConfig, endpoints: Endpoints) -> None:
@@ -126,8 +127,7 @@ def _migrate_mac_address(address: str, host: HostConfig, endpoints: Endpoints) -
         endpoints[name] = EndpointSettings()
     if name not in endpoints:
         raise InvalidParameter(
-            "unable to migrate container-wide MAC address to a specific network: HostConfig.NetworkMode "
-            "must match the identity of a network in NetworkSettings.Networks"
+            f"unable to migrate container-wide MAC address to a specific network: {NO_SUCH_ENDPOINT}"
         )
     endpoint = endpoints[name]
     if endpoint.mac_address not in ("", address):
