@@ -97,6 +97,21 @@ def _check_numbers(value: Any) -> None:
         )
 
 
+def unmarshal(data: bytes, kind: type[T], name: str) -> T:
+    """A whole text as *kind*, which is Go's type *name*; raises with the words of ``json.Unmarshal``."""
+    try:
+        value = jsonshape.parse(data)
+    except (msgspec.DecodeError, RecursionError):
+        text = explain(data).replace("unexpected EOF", "unexpected end of JSON input")
+        raise InvalidParameter(text) from None
+    if not isinstance(value, dict | None):
+        raise InvalidParameter(f"json: cannot unmarshal {_kind_of(value)} into Go value of type {name}")
+    try:
+        return jsonshape.convert(value or {}, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(_mismatch(str(error), name.rpartition(".")[2])) from None
+
+
 def convert(value: Any, kind: type[T]) -> T:
     """*value* as *kind*; raises :class:`InvalidParameter` with Go's words."""
     if not isinstance(value, dict):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from services.apiserver import gojson
 from services.protocol.errors import InvalidParameter
 
 Version = tuple[int, int]
@@ -27,8 +28,8 @@ def decode(text: str) -> str:
     if not text:
         return ""
     try:
-        given = msgspec.json.decode(text, type=_Platform)
-    except msgspec.MsgspecError as error:
+        given = gojson.unmarshal(text.encode(), _Platform, "v1.Platform")
+    except InvalidParameter as error:
         raise InvalidParameter(f"failed to parse platform: {error}") from error
     if not given.os and not given.architecture and (given.variant or given.os_version or given.os_features):
         raise InvalidParameter("optional platform fields provided, but OS and Architecture are missing")

@@ -24,7 +24,8 @@ class Images:
         filters = query.filters()
         if req.context.version < (1, 25) and "reference" not in filters and query.text("filter"):
             filters["reference"] = [query.text("filter")]
-        args = verbs.ListArgs(query.flag("all"), filters, query.flag("shared-size"))
+        shared_size = req.context.version >= (1, 42) and query.flag("shared-size")
+        args = verbs.ListArgs(query.flag("all"), filters, shared_size)
         rows = await self._engine.document(verbs.LIST, args)
         reply.document(resp, [views.summary(row, req.context.version) for row in rows])
 
@@ -34,7 +35,8 @@ class Images:
             raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
         args = verbs.InspectArgs(name, platform)
         found = await self._engine.document(verbs.INSPECT, args)
-        reply.document(resp, views.inspect(found, req.context.version))
+        shown = views.inspect(found, req.context.version)
+        reply.document(resp, shown, html_safe=views.is_rewritten(shown, req.context.version))
 
     async def on_get_history(self, req: Request, resp: Response, name: str) -> None:
         args = verbs.HistoryArgs(name, _platform_since(req, (1, 48)))
@@ -42,6 +44,9 @@ class Images:
 
     async def on_post_tag(self, req: Request, resp: Response, name: str) -> None:
         query = Query(req)
+        if not query.text("repo"):
+            reply.nothing(resp, 200)  # as in dockerd: without a name there is nothing to do
+            return
         args = verbs.TagArgs(name, query.text("repo"), query.text("tag"))
         await self._engine.call(verbs.TAG, args)
         reply.nothing(resp, 201)
@@ -74,23 +79,22 @@ class Images:
             await self._pull(req, query)
         elif (source := query.text("fromSrc")) == "-":
             await self._import(req, query)
-        elif source:
-            args = _import_args(query, source)
-            await reply.progress(req, self._engine.stream(verbs.IMPORT, args))
         else:
-            raise InvalidParameter("fromImage or fromSrc must be specified")
+            # Nothing given is a URL as well, one without a host; the download says so.
+            args = _import_args(req, query, source or "http://")
+            await reply.progress(req, self._engine.stream(verbs.IMPORT, args))
 
     async def _pull(self, req: Request, query: Query) -> None:
         args = verbs.PullArgs(
             query.text("fromImage"),
             query.text("tag"),
-            query.text("platform"),
+            _created_platform(req, query),
             auth=req.get_header("x-registry-auth") or "",
         )
         await reply.progress(req, self._engine.stream(verbs.PULL, args))
 
     async def _import(self, req: Request, query: Query) -> None:
-        args = _import_args(query, "")
+        args = _import_args(req, query, "")
         await reply.with_upload(
             req,
             lambda reader: reply.progress(req, self._engine.stream(verbs.IMPORT, args, fds=[reader])),
@@ -142,12 +146,17 @@ def _removed_platforms(req: Request, query: Query) -> list[str]:
     return [platforms.decode(text) for text in query.all("platforms")]
 
 
-def _import_args(query: Query, source: str) -> verbs.ImportArgs:
+def _created_platform(req: Request, query: Query) -> str:
+    """``platform`` of a pull or an import, which API versions before 1.32 do not know."""
+    return query.text("platform") if req.context.version >= (1, 32) else ""
+
+
+def _import_args(req: Request, query: Query, source: str) -> verbs.ImportArgs:
     return verbs.ImportArgs(
         query.text("repo"),
         query.text("tag"),
         query.text("message"),
         query.all("changes"),
-        query.platform(),
+        _created_platform(req, query),
         source,
     )

@@ -38,12 +38,27 @@ _NOT_EMPTY = ("Parent", "Comment", "DockerVersion", "Author")
 
 
 def _config(config: dict[str, Any], version: Version) -> dict[str, Any]:
+    if version >= (1, 52):
+        return {name: config[name] for name in (*_CONFIG, *_CONFIG_OPTIONAL) if config.get(name)}
     shown = {name: config.get(name, default) for name, default in _CONFIG.items()}
     shown.update({name: config[name] for name in _CONFIG_OPTIONAL if config.get(name)})
     return {**_CONFIG_BEFORE_1_50, **shown} if version < (1, 50) else shown
 
 
+def is_rewritten(document: dict[str, Any], version: Version) -> bool:
+    """What dockerd adds of old to an image's document (moby ``daemon/internal/compat``) passes through a
+    map: then its members are sorted and its text has no HTML."""
+    return version < (1, 52) or "Parent" in document or "DockerVersion" in document
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
 def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
+    """*document* is changed."""
     if document.get("Config") is not None:
         document["Config"] = _config(document["Config"], version)
     if version < (1, 44):
@@ -56,10 +71,11 @@ def inspect(document: dict[str, Any], version: Version) -> dict[str, Any]:
         for name in _NOT_EMPTY:
             if not document.get(name):
                 document.pop(name, None)
-    return document
+    return dict(_sorted(document)) if is_rewritten(document, version) else document
 
 
 def summary(row: dict[str, Any], version: Version) -> dict[str, Any]:
+    """*row* is changed."""
     if version < (1, 44):
         row["VirtualSize"] = row.get("Size", 0)
     if version < (1, 51):
@@ -69,4 +85,4 @@ def summary(row: dict[str, Any], version: Version) -> dict[str, Any]:
         nameless = not tags and not digests
         row["RepoTags"] = ["<none>:<none>"] if nameless else tags
         row["RepoDigests"] = ["<none>@<none>"] if nameless else digests
-    return row
+    return dict(_sorted(row)) if version < (1, 44) else row

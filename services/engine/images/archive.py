@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform as machine_platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from reexec.helpers.load import Loaded
+from services.engine.images.gosyntax import go_syntax_error
 from services.engine.images.model import ImageConfig, parse_config
 from services.engine.images.references import Reference, check_digest, parse
 from services.engine.registry import platforms
 from services.engine.registry.platforms import Platform
 from services.protocol import jsonshape
-from services.protocol.errors import InvalidParameter, SystemError_
+from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 
 T = TypeVar("T")
+
+#: Go's words for what JSON holds.
+_KINDS: Mapping[type, str] = {dict: "object", str: "string", bool: "bool"}
 
 #: Bytes of a manifest or an image configuration.
 _MAX_DOCUMENT = 16 << 20
@@ -36,6 +39,7 @@ class _ManifestItem(msgspec.Struct, rename="pascal"):
     config: str = ""
     repo_tags: list[str] = []
     layers: list[str] = []
+    parent: str = ""
 
 
 class _Platform(msgspec.Struct):
@@ -73,6 +77,10 @@ class ArchivedImage:
     config: ImageConfig
     layers: list[LayerFile]
     names: list[Reference]
+    #: What is wrong with the name that follows ``names``.
+    fault: WharfError | None = None
+    #: Id of the image that this one was made from, "" when the archive does not say.
+    parent: str = ""
 
 
 class Archive:
@@ -82,15 +90,15 @@ class Archive:
         self._directory = directory
         self._index = index
 
-    def images(self, platform: str) -> list[ArchivedImage]:
-        """All images, checked as far as that goes without reading layers.
+    def images(self, platform: str) -> Iterator[ArchivedImage]:
+        """The images, each checked as far as that goes without reading layers when its turn comes.
 
-        Raises ``SystemError_`` and ``InvalidParameter`` with Docker's texts.
+        This and the iteration raise ``SystemError_`` and ``InvalidParameter`` with Docker's texts.
         """
         if "manifest.json" in self._index.files:
             return self._docker_images(platform)
         if "index.json" in self._index.files:
-            return self._oci_images(platform)
+            return iter(self._oci_images(platform))
         raise SystemError_("invalid archive: does not contain a manifest.json")
 
     def _path(self, name: str) -> Path:
@@ -105,12 +113,12 @@ class Archive:
             raise SystemError_(f"{name} is larger than {_MAX_DOCUMENT} bytes")
         return path.read_bytes()
 
-    def _docker_images(self, platform: str) -> list[ArchivedImage]:
+    def _docker_images(self, platform: str) -> Iterator[ArchivedImage]:
         """Images for another platform are left out; as in dockerd, that may be all of them."""
         items = _decode_list(self._document("manifest.json"), _ManifestItem, "manifest.json")
         wanted = platforms.parse(platform) if platform else None
         found = (self._docker_image(item, wanted) for item in items)
-        return [image for image in found if image is not None]
+        return (image for image in found if image is not None)
 
     def _docker_image(self, item: _ManifestItem, wanted: Platform | None) -> ArchivedImage | None:
         blob = self._document(item.config)
@@ -121,7 +129,8 @@ class Archive:
             return None
         _check_layer_count(len(item.layers), config)
         layers = [LayerFile(self._path(name)) for name in item.layers]
-        return ArchivedImage(blob, config, layers, [_tag(name) for name in item.repo_tags])
+        names, fault = _tags(item.repo_tags)
+        return ArchivedImage(blob, config, layers, names, fault, item.parent)
 
     def _oci_images(self, platform: str) -> list[ArchivedImage]:
         index = _decode(self._document("index.json"), _OciDocument, "index.json")
@@ -194,6 +203,17 @@ def _check_layer_count(layers: int, config: ImageConfig) -> None:
         check_digest(diff_id)
 
 
+def _tags(texts: list[str]) -> tuple[list[Reference], WharfError | None]:
+    """The names up to one that is none, and what is wrong with it."""
+    names: list[Reference] = []
+    try:
+        for text in texts:
+            names.append(_tag(text))
+    except WharfError as fault:
+        return names, fault
+    return names, None
+
+
 def _tag(name: str) -> Reference:
     reference = parse(name)
     if not reference.tag or reference.digest:
@@ -207,7 +227,13 @@ def _decode(data: bytes, kind: type[T], name: str) -> T:
 
 
 def _decode_list(data: bytes, kind: type[T], name: str) -> list[T]:
-    raw = _guarded(data, name, lambda: msgspec.convert(jsonshape.parse(data), list[Any]))
+    raw = _guarded(data, name, lambda: jsonshape.parse(data))
+    if raw is None:
+        raise SystemError_("invalid manifest, manifest cannot be null (but can be [])")
+    if not isinstance(raw, list):
+        what = _KINDS.get(type(raw), "number")
+        problem = f"json: cannot unmarshal {what} into Go value of type []tarexport.manifestItem"
+        raise SystemError_(f"invalid archive: failed to decode {name}: {problem}")
     return _guarded(data, name, lambda: [jsonshape.convert(item, kind) for item in raw])
 
 
@@ -215,30 +241,7 @@ def _guarded(data: bytes, name: str, decode: Callable[[], T]) -> T:
     try:
         return decode()
     except msgspec.ValidationError as error:
-        raise SystemError_(f"invalid archive: {name}: {error}") from error
+        raise SystemError_(f"invalid archive: failed to decode {name}: {error}") from error
     except msgspec.DecodeError as error:
-        raise SystemError_(f"invalid archive: {name}: {go_syntax_error(data)}") from error
-
-
-_LITERALS: Mapping[str, str] = {"n": "null", "t": "true", "f": "false"}
-
-
-def go_syntax_error(data: bytes) -> str:
-    """Go's text for a document that is no JSON, as far as people compare it."""
-    text = data.decode(errors="replace")
-    try:
-        json.loads(text)
-    except RecursionError:
-        return "exceeded max depth"
-    except json.JSONDecodeError as error:
-        at = error.pos
-        if at >= len(text):
-            return "unexpected end of JSON input"
-        literal = _LITERALS.get(text[at])
-        if literal is None:
-            return f"invalid character '{text[at]}' looking for beginning of value"
-        for offset, (expected, got) in enumerate(zip(literal, text[at:], strict=False)):
-            if expected != got and offset:
-                return f"invalid character '{got}' in literal {literal} (expecting '{expected}')"
-        return "unexpected end of JSON input"
-    return "invalid JSON"
+        problem = go_syntax_error(data)
+        raise SystemError_(f"invalid archive: failed to decode {name}: {problem}") from error

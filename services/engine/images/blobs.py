@@ -17,7 +17,8 @@ class Blobs:
         self._directory = directory / "sha256"
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
+        """Where the blob is, or would be."""
         return self._directory / digest.removeprefix("sha256:")
 
     def write(self, data: bytes) -> str:
@@ -45,7 +46,7 @@ class Blobs:
     def read(self, digest: str) -> bytes:
         """Raises :class:`SystemError_` when it is missing or not what its name says."""
         try:
-            data = self._path(digest).read_bytes()
+            data = self.path(digest).read_bytes()
         except OSError as error:
             raise SystemError_(f"blob {digest} is not readable: {error.strerror}") from error
         if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
@@ -53,7 +54,7 @@ class Blobs:
         return data
 
     def remove(self, digest: str) -> None:
-        self._path(digest).unlink(missing_ok=True)
+        self.path(digest).unlink(missing_ok=True)
 
     def sweep(self, known: set[str]) -> None:
         """Remove everything that is not *known*, unfinished writes too."""

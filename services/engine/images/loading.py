@@ -12,7 +12,8 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import AsyncIterator
+import urllib.parse
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from services.engine.images.views import image_config
 from services.engine.layers import LayerManager, Making, chain_ids
 from services.engine.registry import platforms
 from services.protocol.api.containers import Config
-from services.protocol.errors import InvalidParameter, WharfError
+from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 from services.protocol.verbs.images import ImportArgs
 
 
@@ -43,6 +44,18 @@ def line(**members: object) -> bytes:
 
 def error_line(message: str) -> bytes:
     return line(errorDetail={"message": message}, error=message)
+
+
+def web_address(source: str) -> str:
+    """What ``fromSrc`` means; raises ``SystemError_`` in the words of Go's HTTP client."""
+    url = source if "://" in source else f"http://{source}"
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise SystemError_(f'Get "{url}": unsupported protocol scheme "{parts.scheme}"')
+    if not parts.netloc:
+        shown = url if parts.path else url.removesuffix("//")
+        raise SystemError_(f'Get "{shown}": http: no Host in request URL')
+    return url
 
 
 class _File:
@@ -81,16 +94,33 @@ class Loader:
         try:
             async with self._scratch.directory() as directory:
                 images = await self._take_apart(directory, fd, platform)
-                unnamed: list[str] = []
-                for image in images:
-                    async for item in self._load_image(image, quiet, unnamed):
+                loaded: list[tuple[str, ArchivedImage]] = []
+                while (image := await asyncio.to_thread(next, images, None)) is not None:
+                    async for item in self._load_image(image, quiet, loaded):
                         yield item
-                if unnamed and not any(image.names for image in images):
-                    yield line(stream="".join(f"Loaded image ID: {image_id}\n" for image_id in unnamed))
+                await self._adopt(loaded)
+                # By id only where the last one has no name, as in dockerd.
+                if loaded and not loaded[-1][1].names:
+                    yield line(stream="".join(f"Loaded image ID: {image_id}\n" for image_id, _ in loaded))
         except WharfError as error:
             yield error_line(str(error))
 
-    async def _take_apart(self, directory: Path, fd: int, platform: str) -> list[ArchivedImage]:
+    async def _adopt(self, loaded: list[tuple[str, ArchivedImage]]) -> None:
+        """Restore lineage among the images of one archive.
+
+        Without history there is nothing to show it by, and no telling who came first.
+        """
+        for image_id, image in loaded:
+            if image.parent == image_id or image.parent not in {other for other, _ in loaded}:
+                continue
+            child, parent = self._store.existing(image_id), self._store.existing(image.parent)
+            if not child.config.history and not parent.config.history:
+                continue
+            if child.config.history[:-1] != parent.config.history:
+                raise SystemError_(f"image {parent.id} is not a valid parent for {child.id}")
+            await self._store.adopt(child.id, parent.id)
+
+    async def _take_apart(self, directory: Path, fd: int, platform: str) -> Iterator[ArchivedImage]:
         index = os.open(directory / "index", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             await self._helpers.run(["docker-load", str(directory)], {"stdin": fd, "index": index})
@@ -101,8 +131,11 @@ class Loader:
         return await asyncio.to_thread(archive.images, platform)
 
     async def _load_image(
-        self, image: ArchivedImage, quiet: bool, unnamed: list[str]
+        self, image: ArchivedImage, quiet: bool, loaded: list[tuple[str, ArchivedImage]]
     ) -> AsyncIterator[bytes]:
+        """Register one image, and give it its names up to one that is none."""
+        if image.fault is not None and not image.names:
+            raise image.fault
         async with AsyncExitStack() as held:
             for number, (making, size) in enumerate(self._begin(image, held)):
                 short = making.diff_id.removeprefix("sha256:")[:12]
@@ -126,7 +159,9 @@ class Loader:
                     yield line(stream=text)
                 await self._store.tag(name, record.id)
                 yield line(stream=f"Loaded image: {name.familiar}\n")
-            unnamed.append(record.id)
+            if image.fault is not None:
+                raise image.fault
+            loaded.append((record.id, image))
             self._notices.publish("load", record)
 
     def _begin(self, image: ArchivedImage, held: AsyncExitStack) -> list[tuple[Making[_File], int]]:
@@ -153,11 +188,7 @@ class Loader:
 
     @contextlib.asynccontextmanager
     async def fetched(self, url: str) -> AsyncIterator[int]:
-        """The archive at *url*, downloaded."""
-        if "://" not in url:
-            url = f"http://{url}"
-        if not url.startswith(("http://", "https://")):
-            raise InvalidParameter(f"unsupported protocol scheme: {url}")
+        """The archive at *url* (:func:`web_address`), downloaded."""
         async with self._scratch.directory() as directory:
             arguments = document("docker-download", Download(url, str(directory), "archive"))
             downloaded = await ask(self._helpers, arguments, Downloaded)
@@ -200,4 +231,4 @@ class Loader:
         yield line(status=record.id)
 
 
-__all__ = ["Loader", "error_line", "line"]
+__all__ = ["Loader", "error_line", "line", "web_address"]

@@ -122,11 +122,13 @@ class ImageManager:
         self, container_id: str, image_id: str, config: Config, args: CommitArgs, created_by: str = ""
     ) -> Committed:
         reference = parse_repository(args.repo, args.tag) if args.repo else None
+        # An image that was removed by force leaves its containers, but nothing to build on.
+        parent = self.store.existing(image_id) if image_id else None
         layer = await self._layers.commit(container_id)
         try:
             record = await committing.commit(
                 self.store,
-                self.store.by_id(image_id),
+                parent,
                 layer,
                 config,
                 author=args.author,
@@ -166,10 +168,14 @@ class ImageManager:
         return await committing.squash(self.store, record, base, layer, created=created, pins=pins)
 
     async def tag(self, ref: str, repo: str, tag: str) -> None:
-        record = self.store.get(ref)
+        """Raises ``InvalidParameter`` for the new name; whatever is wrong with *ref* is ``NotFound``."""
         reference = parse_repository(repo, tag)
         if reference.familiar_name == "sha256":
             raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
+        try:
+            record = self.store.get(ref)
+        except InvalidParameter as error:
+            raise NotFound(str(error)) from error
         await self.store.tag(reference, record.id)
         self._notices.publish("tag", record, reference.familiar)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from services.engine.images.gosyntax import go_syntax_error
 from services.engine.store import Schema
 from services.protocol import jsonshape
 from services.protocol.api.containers import Config
@@ -81,12 +82,14 @@ def parse_config(blob: bytes) -> ImageConfig:
     """Raises ``InvalidParameter`` when *blob* is no image configuration."""
     try:
         raw = jsonshape.parse(blob)
-        if not isinstance(raw, dict):
+        if not isinstance(raw, dict) or raw.get("rootfs") is None:
             raise InvalidParameter("invalid image JSON, no RootFS key")
         # Only the members that are read must have the right shape.
         return jsonshape.convert(raw, ImageConfig)
-    except msgspec.MsgspecError as error:
+    except msgspec.ValidationError as error:
         raise InvalidParameter(f"invalid image configuration: {error}") from error
+    except msgspec.DecodeError as error:
+        raise InvalidParameter(go_syntax_error(blob)) from error
 
 
 def container_config(config: ImageConfig) -> Config:

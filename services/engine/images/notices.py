@@ -11,8 +11,12 @@ class Notices:
         self._events = events
 
     def publish(self, action: str, record: Record, name: str = "") -> None:
-        """*name* is the reference concerned; the image's id where there is none."""
-        attributes = {**record.labels, "name": name or record.id}
+        """*name* is the reference concerned; the image's id where there is none.
+
+        Of an image that is gone nobody knows the labels any more.
+        """
+        labels = {} if action == "delete" else record.labels
+        attributes = {**labels, "name": name or record.id}
         self._events.publish("image", action, record.id, attributes)
 
     def pruned(self, freed: int) -> None:

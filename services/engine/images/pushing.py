@@ -66,8 +66,12 @@ class Pusher:
         self.context.events.publish("image", "push", reference.familiar, attributes)
 
     def _images(self, reference: Reference) -> list[tuple[Reference, str]]:
-        """What to push. Raises ``NotFound``."""
-        if reference.tag and (image_id := self.context.store.named(reference)) is not None:
+        """What to push. Raises ``NotFound``, and ``SystemError_`` for a digest."""
+        if (
+            reference.tag
+            and not reference.digest
+            and (image_id := self.context.store.named(reference)) is not None
+        ):
             return [(reference, image_id)]
         tags = [
             (name, record.id)
@@ -77,6 +81,8 @@ class Pusher:
         ]
         if not tags:
             raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
+        if reference.digest:
+            raise SystemError_("cannot push a digest reference")
         if reference.tag:
             raise NotFound(f"tag does not exist: {reference.familiar}")
         return sorted(tags, key=str)

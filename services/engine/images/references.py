@@ -125,6 +125,14 @@ def check_digest(digest: str) -> None:
         raise InvalidParameter("invalid checksum digest format")
 
 
+def _is_valid_digest(text: str) -> bool:
+    try:
+        check_digest(text)
+    except InvalidParameter:
+        return False
+    return True
+
+
 def is_digest(text: str) -> bool:
     """*text* is an image id in full: ``sha256:<64 hex>``."""
     return re.fullmatch("sha256:[a-f0-9]{64}", text) is not None
@@ -155,9 +163,8 @@ def parse_pulled(image: str, tag: str) -> Reference:
     reference = parse(image)
     if not tag:
         return reference
-    if ":" in tag:
-        check_digest(tag)
-        return replace(reference, digest=tag)
+    if _is_valid_digest(tag):
+        return replace(reference, tag="", digest=tag)
     if not _TAG_ONLY.fullmatch(tag):
         raise InvalidParameter("invalid tag format")
     return replace(reference, tag=tag)

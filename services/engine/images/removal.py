@@ -96,9 +96,9 @@ class Remover:
                     f'conflict: unable to remove repository reference "{ref}" (must force) - container '
                     f"{users[0].id[:12]} is using its referenced image {_short(record.id)}"
                 )
-        reference = parse(ref)
-        reference = reference.without_tag() if reference.digest else reference.with_default_tag()
-        await self._untag(record, reference, items)
+        given = parse(ref).with_default_tag()
+        reference = given.without_tag() if given.digest else given
+        await self._untag(record, reference, items, shown=given)
         left = self._store.references(record.id)
         if not reference.digest and not any(r.name == reference.name and not r.digest for r in left):
             # Digests that came with the repository's last tag go with it, and are no event of their own.
@@ -107,12 +107,19 @@ class Remover:
         return bool(self._store.references(record.id))
 
     async def _untag(
-        self, record: Record, reference: Reference, items: list[DeleteItem], *, quiet: bool = False
+        self,
+        record: Record,
+        reference: Reference,
+        items: list[DeleteItem],
+        *,
+        quiet: bool = False,
+        shown: Reference | None = None,
     ) -> None:
+        """*shown* is the reference as the client wrote it."""
         await self._store.untag(reference, record.id)
         if not quiet:
             self._notices.publish("untag", record)
-        items.append(DeleteItem(untagged=reference.familiar))
+        items.append(DeleteItem(untagged=(shown or reference).familiar))
 
     async def _delete(
         self, record: Record, items: list[DeleteItem], *, force: bool, prune: bool, quiet: bool

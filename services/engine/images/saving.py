@@ -53,11 +53,11 @@ class _Layout:
         index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": self.manifests}
         documents = {
             "index.json": _json(index),
-            "manifest.json": _json(self.docker),
+            "manifest.json": _json(self.docker) + b"\n",
             "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
         }
         if self.repositories:
-            documents["repositories"] = _json(self.repositories)
+            documents["repositories"] = _json(self.repositories) + b"\n"
         directories = [SavedEntry("blobs"), SavedEntry("blobs/sha256")]
         files = {**self.files, **{name: SavedEntry(name, data) for name, data in documents.items()}}
         return [*directories, *(files[name] for name in sorted(files))]
@@ -90,9 +90,12 @@ class Saver:
             for image_id, references in self._select(names).items()
             if (record := self._store.by_id(image_id)) is not None
         ]
+        saved = {record.id for record, _ in selected}
         for record, references in selected:
             _check(record, platform)
             self._add(layout, record, references)
+            if record.parent in saved:
+                layout.docker[-1]["Parent"] = record.parent
         for record, _ in selected:
             self._notices.publish("save", record)
         plan = self._tmp / f"{_PREFIX}{secrets.token_hex(8)}"
@@ -106,42 +109,43 @@ class Saver:
         found: dict[str, list[Reference]] = {}
         for name in names:
             if is_identifier(name) or is_digest(name):
-                found.setdefault(self._store.get(name).id, [])
+                full = name if is_digest(name) else f"sha256:{name}"
+                found.setdefault(self._store.existing(full).id, [])
                 continue
             reference = parse(name)
+            if reference.familiar_name == "sha256":
+                found.setdefault(self._store.get_by_id(name).id, [])
+                continue
             if reference.tag or reference.digest:
                 image_id = self._store.named(reference)
-                if image_id is None and not self._store.is_id(name):
-                    raise NotFound("reference does not exist")
                 if image_id is None:
-                    found.setdefault(self._store.get(name).id, [])
-                elif reference not in found.setdefault(image_id, []):
+                    raise NotFound("reference does not exist")
+                if reference not in found.setdefault(image_id, []) and not reference.digest:
                     found[image_id].append(reference)
                 continue
             self._select_all(name, reference, found)
         return found
 
     def _select_all(self, name: str, wanted: Reference, found: dict[str, list[Reference]]) -> None:
+        """All images of a repository; those that only a digest names are saved without a name."""
         any_found = False
         for record in self._store:
             for reference in self._store.references(record.id):
-                if reference.name == wanted.name and not reference.digest:
+                if reference.name == wanted.name:
                     any_found = True
-                    if reference not in found.setdefault(record.id, []):
-                        found[record.id].append(reference)
+                    names = found.setdefault(record.id, [])
+                    if reference not in names and not reference.digest:
+                        names.append(reference)
         if not any_found:
-            if not self._store.is_id(name):
-                raise NotFound(f"No such image: {name}")
-            found.setdefault(self._store.get(name).id, [])
+            found.setdefault(self._store.get_by_id(name).id, [])
 
     def _add(self, layout: _Layout, record: Record, references: list[Reference]) -> None:
         mtime = max(0, int(record.created))
-        layers = [
-            self._layer(layout, chain.chain_id, mtime)
-            for chain in reversed(self._layers.chains.lineage(record.chain_id))
-        ]
-        # What images were before manifests: still there for who reads "repositories".
-        layout.blob(_json(_legacy(record)), _CONFIG, mtime)
+        chains = [chain.chain_id for chain in reversed(self._layers.chains.lineage(record.chain_id))]
+        layers = [self._layer(layout, chain, mtime) for chain in chains]
+        # What images were before manifests, one for each layer: still there for who reads "repositories".
+        for document in _legacy(record, chains):
+            layout.blob(_json(document), _CONFIG, mtime)
         config = layout.blob(self._store.blob(record.id), _CONFIG, mtime)
         manifest = layout.blob(
             _json({"schemaVersion": 2, "mediaType": _MANIFEST, "config": config, "layers": layers}),
@@ -186,11 +190,17 @@ def _check(record: Record, platform: str) -> None:
         raise SystemError_(f"no suitable export target found for platform {wanted}")
 
 
-def _legacy(record: Record) -> dict[str, Any]:
-    return {
-        "id": record.id.removeprefix("sha256:"),
+def _legacy(record: Record, chains: list[str]) -> list[dict[str, Any]]:
+    """An image for each layer, the lowest first; all but the topmost are layers and nothing else."""
+    ids = [chain.removeprefix("sha256:") for chain in chains[:-1]] + [record.id.removeprefix("sha256:")]
+    found: list[dict[str, Any]] = [
+        {"id": image_id, "created": "1970-01-01T00:00:00Z", "os": record.config.os} for image_id in ids
+    ]
+    for document, parent in zip(found[1:], ids, strict=False):
+        document["parent"] = parent
+    found[-1] |= {
         "created": record.config.created,
         "config": image_config(record.container_config),
         "architecture": record.config.architecture,
-        "os": record.config.os,
     }
+    return found

@@ -95,6 +95,13 @@ class ImageStore:
     def by_id(self, image_id: str) -> Record | None:
         return self._records.get(image_id)
 
+    def existing(self, image_id: str) -> Record:
+        """Raises ``NotFound`` as dockerd's store does, which looks for the file."""
+        if (record := self._records.get(image_id)) is None:
+            path = self._blobs.path(image_id)
+            raise NotFound(f"failed to get digest {image_id}: open {path}: no such file or directory")
+        return record
+
     def blob(self, image_id: str) -> bytes:
         """The configuration as it was given. Raises :class:`SystemError_` when it is damaged."""
         return self._blobs.read(image_id)
@@ -122,6 +129,12 @@ class ImageStore:
         if (found := self.named(reference) or self._search(text)) is not None:
             return self._records[found]
         raise NotFound(f"No such image: {reference.with_default_tag().familiar}")
+
+    def get_by_id(self, text: str) -> Record:
+        """By id or id prefix. Raises ``NotFound``."""
+        if (found := self._search(text)) is None:
+            raise NotFound(f"No such image: {text}")
+        return self._records[found]
 
     def is_id(self, text: str) -> bool:
         """*text* names an image by its id or a prefix of it (and is no image's name)."""
@@ -186,6 +199,20 @@ class ImageStore:
             await self._store.write(write)
             self._name(reference, image_id)
             record.last_tagged = now
+
+    async def adopt(self, image_id: str, parent: str) -> None:
+        """Make an image the child of one with less history, so that nobody waits for two in a circle.
+
+        Raises ``NotFound``.
+        """
+        async with self._locks.hold(image_id), self._locks.hold(parent):
+            record = self.existing(image_id)
+            if record.parent == self.existing(parent).id:
+                return
+            await self._store.execute("UPDATE images SET parent=? WHERE id=?", parent, image_id)
+            self._children[record.parent].discard(image_id)
+            record.parent = parent
+            self._children[parent].add(image_id)
 
     async def untag(self, reference: Reference, image_id: str) -> None:
         """Take a name from an image, if it has it still."""

@@ -7,11 +7,11 @@ from contextlib import aclosing
 
 from reexec.distribution.model import Credentials
 from services.engine.images.manager import ImageManager
-from services.engine.images.references import parse_pulled
+from services.engine.images.references import parse, parse_pulled, parse_repository
 from services.engine.images.transfers import Transfers
 from services.engine.registry import RegistryClient, credentials, inspection, platforms, search
 from services.engine.rpc import Context, Router
-from services.protocol.errors import Forbidden, InvalidParameter
+from services.protocol.errors import Forbidden
 from services.protocol.verbs import images as verbs
 
 
@@ -33,9 +33,7 @@ class _Handlers:
                 yield line
 
     async def push(self, args: verbs.PushArgs, _: Context) -> AsyncIterator[bytes]:
-        reference = parse_pulled(args.name, args.tag)
-        if reference.digest:
-            raise InvalidParameter("cannot push a digest reference")
+        reference = parse_repository(args.name, args.tag) if args.tag else parse(args.name)
         if args.platform:
             # An image here has one platform: it is that one, or there is nothing to push.
             self._images.found(str(reference), args.platform)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 
-from services.engine.images.loading import line
+from services.engine.images.loading import line, web_address
 from services.engine.images.manager import ImageManager
+from services.engine.images.references import parse_repository
 from services.engine.rpc import Context, Router
 from services.protocol.api import images as api
 from services.protocol.errors import InvalidParameter, Unimplemented
@@ -46,9 +47,12 @@ class _Handlers:
                 yield item
 
     async def import_(self, args: verbs.ImportArgs, context: Context) -> AsyncIterator[bytes]:
-        async with self._images.fetched(args.source) if args.source else _Body(context) as fd:
-            if args.source:
-                yield line(status=f"Downloading from {args.source}")
+        if args.repo:
+            parse_repository(args.repo, args.tag)
+        url = web_address(args.source) if args.source else ""
+        async with self._images.fetched(url) if url else _Body(context) as fd:
+            if url:
+                yield line(status=f"Downloading from {url}")
             async for item in self._images.import_(fd, args):
                 yield item
 

@@ -7,7 +7,7 @@ import os
 import msgspec
 
 from reexec.distribution.model import MAX_CONFIG, Credentials
-from services.engine.images.references import parse
+from services.engine.images.references import is_digest, is_identifier, parse
 from services.engine.registry import manifests
 from services.engine.registry.client import RegistryClient, memory
 from services.engine.registry.manifests import Descriptor, PlatformSpec
@@ -24,6 +24,8 @@ class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
 
 async def inspect(registry: RegistryClient, name: str, credentials: Credentials) -> bytes:
     """Raises the registry's own errors, and ``InvalidParameter`` for a bad name."""
+    if is_digest(name) or is_identifier(name):
+        raise SystemError_("no manifest found for full image ID")
     reference = parse(name).with_default_tag()
     target = await registry.target(reference, credentials)
     manifest, target = await registry.manifest(target, reference.digest or reference.tag)

@@ -111,8 +111,23 @@ BROKEN = {
     "truncated gzip": (gzip.compress(ARCHIVE)[:-100], "unexpected EOF"),
     "manifest is no json": (
         broken(b"not json"),
-        "invalid archive: manifest.json: invalid character 'o' in literal null (expecting 'u')",
+        "invalid archive: failed to decode manifest.json: "
+        "invalid character 'o' in literal null (expecting 'u')",
     ),
+    "manifest is null": (
+        broken(b"null"),
+        "invalid manifest, manifest cannot be null (but can be [])",
+    ),
+    "manifest is no list": (
+        broken(b"{}"),
+        "invalid archive: failed to decode manifest.json: "
+        "json: cannot unmarshal object into Go value of type []tarexport.manifestItem",
+    ),
+    "config is no json": (
+        broken([{"Config": "c"}], ("c", b"x")),
+        "invalid character 'x' looking for beginning of value",
+    ),
+    "config without layers": (broken([{"Config": "c"}], ("c", b"{}")), "invalid image JSON, no RootFS key"),
     "no config": (
         broken([{"Config": "nosuch.json", "RepoTags": ["b:1"], "Layers": []}]),
         "open /nosuch.json: no such file or directory",
@@ -148,6 +163,26 @@ def test_broken_archives_leave_nothing(tmp_path: Path, kind: str) -> None:
         assert len(s.images.store) == 0
         assert s.layer_directories() == set()
         assert os.listdir(s.root / "tmp") == ["root"]
+
+    run(tmp_path, test)
+
+
+def test_what_comes_before_the_fault_is_loaded(tmp_path: Path) -> None:
+    documents = ("c", config(BASE)), ("l", BASE)
+
+    async def test(s: Storage) -> None:
+        item = {"Config": "c", "Layers": ["l"]}
+        two = broken([{**item, "RepoTags": ["a:1"]}, {"Config": "nosuch"}], *documents)
+        answer = await s.load(two)
+        assert answer[0] == {"stream": "Loaded image: a:1\n"}
+        assert answer[1]["error"] == "open /nosuch: no such file or directory"
+        answer = await s.load(broken([{**item, "RepoTags": ["a:2", "A:3", "a:4"]}], *documents))
+        assert [line.get("stream") for line in answer] == ["Loaded image: a:2\n", None]
+        assert s.names() == ["a:1", "a:2"]
+        # Ids are told where the last image has no name.
+        image_id = s.images.resolve("a:1").id
+        answer = await s.load(broken([{**item, "RepoTags": ["a:1"]}, item], *documents))
+        assert answer[1:] == [{"stream": f"Loaded image ID: {image_id}\n" * 2}]
 
     run(tmp_path, test)
 

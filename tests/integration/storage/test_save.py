@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.protocol.errors import NotFound, WharfError
+from services.engine.images.references import parse
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, WharfError
 from services.protocol.helpers import HelperRequest
 from tests.integration.storage.conftest import Home
 from tests.integration.storage.storage import Storage, storage
@@ -101,12 +102,49 @@ def test_which_images_and_names(tmp_path: Path) -> None:
         assert await names("a") == [["a:1", "a:2"]]
         assert await names("a:1", "b:1") == [["a:1", "b:1"]]
         assert await names(s.images.resolve("a:1").id) == [None]
-        for asked, message in (("nosuch", "No such image: nosuch"), ("a:3", "reference does not exist")):
+        by_digest = parse(f"d@{digest(b'')}")
+        await s.images.store.tag(by_digest, s.images.resolve("a:1").id)
+        assert await names("d") == await names(str(by_digest)) == [None]
+        absent = "sha256:" + "0" * 64
+        for asked, message in (
+            ("nosuch", "^No such image: nosuch$"),
+            ("sha256:0123", "^No such image: sha256:0123$"),
+            ("a:3", "^reference does not exist$"),
+            (absent, f"^failed to get digest {absent}: open .*/{'0' * 64}: no such file or directory$"),
+        ):
             with pytest.raises(NotFound, match=message):
                 s.images.save([asked])
+        with pytest.raises(InvalidParameter, match="must be lowercase"):
+            s.images.save(["Bad"])
         assert os.listdir(s.root / "tmp") == ["root"]
 
     run(tmp_path, test)
+
+
+def test_lineage_comes_back(tmp_path: Path) -> None:
+    below, above = tar(entry("f", b"1")), tar(entry("g", b"2"))
+
+    async def test(s: Storage) -> None:
+        await s.load(image_archive([(["below:1"], [below]), (["above:1"], [below, above])]))
+        parent, child = s.images.resolve("below:1").id, s.images.resolve("above:1").id
+        await s.images.store.adopt(child, parent)
+        archive = await save(s, "above:1", "below:1")
+        alone = contents(await save(s, "above:1"))
+        assert "Parent" not in msgspec.json.decode(alone["manifest.json"])[0]
+        # Two layers, a document of old for each of them, the configuration and the manifest.
+        assert len([name for name in alone if name.startswith("blobs/")]) == 6
+        await s.images.remove("above:1", force=False, prune=True)
+        await s.images.remove("below:1", force=False, prune=True)
+        await s.load(archive)
+        assert s.images.inspect("above:1").parent == parent
+        with pytest.raises(Conflict, match="image has dependent child images"):
+            await s.images.remove(parent, force=True, prune=True)
+
+    async def restarted(s: Storage) -> None:
+        assert s.images.inspect("above:1").parent == s.images.resolve("below:1").id
+
+    run(tmp_path, test)
+    run(tmp_path, restarted)
 
 
 def test_a_damaged_layer_is_not_passed_off_as_whole(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ def test_platforms() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("linux/arm", "failed to parse platform: "),
+        ("linux/arm", "failed to parse platform: invalid character 'l' looking for beginning of value$"),
+        ("{", "failed to parse platform: unexpected end of JSON input$"),
+        ("[]", "failed to parse platform: json: cannot unmarshal array into Go value of type v1.Platform$"),
+        ('{"os": 1}', "failed to parse platform: json: cannot unmarshal number into Go struct field Pl.*"),
         ("{}", "both OS and Architecture must be provided"),
         ('{"os": "linux"}', "both OS and Architecture must be provided"),
         ('{"variant": "v7"}', "optional platform fields provided, but OS and Architecture are missing"),

@@ -93,12 +93,13 @@ def test_configuration_of_an_image() -> None:
         return images.inspect({"Config": config, "Author": "", "Parent": "", "Size": 1}, version)
 
     new = inspect((1, 52))
-    assert "Hostname" not in new["Config"] and new["Config"]["OnBuild"] is None
+    assert new["Config"].keys() == {"Cmd", "Healthcheck"} and inspect((1, 51))["Config"]["OnBuild"] is None
     assert new["Config"]["Healthcheck"] == {"Test": ["NONE"]}
     assert "Author" not in new and inspect((1, 50))["Author"] == ""
     assert inspect((1, 43))["VirtualSize"] == 1 and "Hostname" in inspect((1, 43))["Config"]
     assert "Container" not in new and "ContainerConfig" not in inspect((1, 45))
     assert inspect((1, 44))["Container"] == "" and inspect((1, 44))["ContainerConfig"]["Cmd"] is None
+    assert list(inspect((1, 51)))[:3] == ["Author", "Config", "Parent"]
     assert inspect((1, 43))["Created"] == "0001-01-01T00:00:00Z" and "Created" not in inspect((1, 44))
 
 

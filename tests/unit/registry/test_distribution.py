@@ -156,7 +156,10 @@ def test_images_that_run_on_a_platform(wanted: str, have: tuple[str, str, str], 
 def test_references_of_pulls() -> None:
     digest = "sha256:" + "a" * 64
     assert parse_pulled("busybox", "1") == Reference("docker.io", "library/busybox", "1")
-    assert parse_pulled("busybox:1", digest).digest == digest
+    assert parse_pulled("busybox:1", digest) == Reference("docker.io", "library/busybox", "", digest)
+    for tag in ("sha256:12", "a:b"):
+        with pytest.raises(InvalidParameter, match="^invalid tag format$"):
+            parse_pulled("busybox", tag)
     with pytest.raises(InvalidParameter, match="^invalid tag format$"):
         parse_pulled("busybox", "a/b")
 

@@ -6,8 +6,8 @@ import calendar
 
 import pytest
 
-from services.engine.images.archive import go_syntax_error
 from services.engine.images.changes import apply_changes
+from services.engine.images.gosyntax import go_syntax_error
 from services.engine.images.listing import glob, match_labels
 from services.engine.images.model import parse_config, unix_time
 from services.engine.images.timestamps import parse_duration, parse_time, rfc3339
@@ -152,9 +152,14 @@ def test_broken_json_is_told_as_go_tells_it() -> None:
     assert go_syntax_error(b"not json") == "invalid character 'o' in literal null (expecting 'u')"
     assert go_syntax_error(b"x") == "invalid character 'x' looking for beginning of value"
     assert go_syntax_error(b"") == "unexpected end of JSON input"
+    assert go_syntax_error(b"{} x") == "invalid character 'x' after top-level value"
+    assert go_syntax_error(b'{"a" 1}') == "invalid character '1' after object key"
+    assert go_syntax_error(b"{1}") == "invalid character '1' looking for beginning of object key string"
 
 
-@pytest.mark.parametrize("blob", [b"[]", b"5", b'{"rootfs": 5}', b'{"history": [5]}', b"{"])
+@pytest.mark.parametrize(
+    "blob", [b"[]", b"5", b'{"rootfs": 5}', b'{"rootfs": null}', b'{"history": [5]}', b"{"]
+)
 def test_broken_image_configurations_are_refused(blob: bytes) -> None:
     with pytest.raises(InvalidParameter):
         parse_config(blob)
