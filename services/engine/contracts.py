@@ -116,6 +116,17 @@ class LayerService(Protocol):
 
     def graph_driver(self, container_id: str) -> GraphDriverData: ...
 
+    def image_graph_driver(self, chain: str) -> GraphDriverData: ...
+
+    def image_root(self, chain: str) -> RootSpec:
+        """An image's tree, read-only."""
+
+    def retain(self, chain: str) -> None:
+        """One more user of the layers; raises ``SystemError_`` if they are not there."""
+
+    async def free(self, chain: str) -> None:
+        """One user less; with the last one the layers go."""
+
     def root(self, container_id: str, mounts: Sequence[MountSpec] = ()) -> RootSpec:
         """The root file system of a stopped container, with *mounts* inside it."""
 

@@ -133,3 +133,35 @@ def test_the_host_is_the_gateway(engine: Engine) -> None:
     out = engine.docker("run", "--rm", "busybox", "ip", "route").stdout
     gateway = out.split()[2]
     engine.docker("run", "--rm", "busybox", "ping", "-c", "1", "-W", "5", gateway)
+
+
+def test_what_a_network_shows(engine: Engine) -> None:
+    """The configuration where there is one; and how full it is, of newer API versions."""
+    engine.docker("network", "create", "--subnet", "10.211.60.0/24", "shown")
+    (document,) = json.loads(engine.docker("network", "inspect", "shown").stdout)
+    assert document["IPAM"]["Config"] == [{"Subnet": "10.211.60.0/24"}]
+    assert document["Containers"] == {}
+    gateway = engine.docker("run", "--rm", "--network", "shown", "busybox", "ip", "route").stdout
+    assert "default via 10.211.60.1 dev eth0" in gateway
+    api = engine.client.api
+    newest = api.get(f"{api.base_url}/v1.52/networks/shown").json()
+    assert newest["Status"] == {
+        "IPAM": {"Subnets": {"10.211.60.0/24": {"IPsInUse": 3, "DynamicIPsAvailable": 253}}}
+    }
+    assert "Status" not in api.get(f"{api.base_url}/v1.51/networks/shown").json()
+    listed = api.get(f"{api.base_url}/v1.52/networks").json()
+    assert all("Containers" not in one for one in listed)
+    engine.docker("network", "rm", "shown")
+
+
+def test_an_isolated_network(engine: Engine) -> None:
+    mode = ["-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated"]
+    done = engine.docker("network", "create", *mode, "alone", check=False)
+    assert "gateway mode 'isolated' can only be used for an internal network" in done.stderr
+    engine.docker("network", "create", "--internal", *mode, "--subnet", "10.211.61.0/24", "alone")
+    inside = ["run", "--rm", "--network", "alone", "busybox", "sh", "-c"]
+    assert (
+        engine.docker(*inside, "ip route").stdout == "10.211.61.0/24 dev eth0 scope link  src 10.211.61.1 \n"
+    )
+    assert engine.docker(*inside, "ping -c1 -W1 10.211.61.2 >/dev/null || echo nobody").stdout == "nobody\n"
+    engine.docker("network", "rm", "alone")

@@ -15,6 +15,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
+
 from reexec.archive.rootfs import MountSpec, RootSpec, gone
 from reexec.helpers.stat import Found
 from reexec.helpers.tar import Tar
@@ -109,6 +111,10 @@ class _Handlers:
             if mount.kind is MountKind.VOLUME:
                 source = self._services.volumes.get(mount.name).mountpoint
                 source = posixpath.join(source, mount.subpath) if mount.subpath else source
+            elif mount.kind is MountKind.IMAGE and mount.chain_id and not mount.subpath:
+                (whole,) = self._services.layers.image_root(mount.chain_id).mounts
+                found.append(msgspec.structs.replace(whole, target=mount.destination))
+                continue
             elif mount.kind is not MountKind.BIND:
                 continue
             if os.path.exists(source):

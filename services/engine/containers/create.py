@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import UNSET
 
-from services.engine.containers import names, security
+from services.engine.containers import image_mounts, names, security
 from services.engine.containers.announce import announce
 from services.engine.containers.endpoints import fill_endpoints, requested_endpoints
 from services.engine.containers.host_defaults import fill_before_checks, fill_defaults
@@ -198,6 +198,7 @@ async def _acquire(services: Services, entry: Entry, undo: Undo, *, old_read_onl
     host.links = resolve_links(services.registry, host)
     if config.working_dir not in ("", "/"):
         await services.layers.make_directory(entry.id, config.working_dir)
+    image_mounts.hold(services, [item.mount for item in wanted], undo)
     definition.mounts = await create_volumes(services, entry.id, wanted, config, host.volume_driver, undo)
     await fill_volumes(services, entry.id, definition.mounts, wanted)
 

@@ -34,12 +34,14 @@ class MountKind(enum.StrEnum):
     BIND = "bind"
     VOLUME = "volume"
     TMPFS = "tmpfs"
+    IMAGE = "image"
 
 
 class ContainerMount(msgspec.Struct, kw_only=True):
     """A mount point of the container, resolved at create.
 
-    ``source`` is a host path (bind) or empty until a volume is mounted; ``name`` is the volume's.
+    ``source`` is a host path (bind) or empty until a volume is mounted; ``name`` is the volume's, or the
+    image as it was asked for, whose layers ``chain_id`` tells.
     ``mode`` is the text of a bind's third part; ``spec`` marks one that came from ``Mounts``.
     With ``inside`` the source of a bind is a path in that file system, which the runtime mounts.
     """
@@ -61,6 +63,7 @@ class ContainerMount(msgspec.Struct, kw_only=True):
     read_only_force_recursive: bool = False
     from_mounts_api: bool = False
     inside: oci.Mount | None = None
+    chain_id: str = ""
 
 
 class Container(msgspec.Struct, kw_only=True):

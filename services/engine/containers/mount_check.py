@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from services.engine.containers.mount_modes import PROPAGATIONS
 from services.protocol.api.containers import Mount, TmpfsOptions
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter
 
 _OPTIONS = {
     "bind": "BindOptions",
@@ -68,7 +68,7 @@ def _check_type(mount: Mount, *, source_must_exist: bool) -> None:
     elif kind == "tmpfs":
         _check_tmpfs(mount)
     elif kind == "image":
-        raise Unimplemented("mounts of type image are not implemented")
+        _check_image(mount)
     else:
         raise InvalidParameter("mount type unknown")
 
@@ -106,6 +106,18 @@ def _check_volume(mount: Mount) -> None:
         return
     if not text(mount.source):
         raise InvalidParameter("must not set Subpath when using anonymous volumes")
+    _check_subpath(subpath)
+
+
+def _check_image(mount: Mount) -> None:
+    _check_options(mount, "image")
+    if not text(mount.source):
+        raise InvalidParameter("field Source must not be empty")
+    if mount.image_options is not UNSET and (subpath := text(mount.image_options.subpath)):
+        _check_subpath(subpath)
+
+
+def _check_subpath(subpath: str) -> None:
     normal = posixpath.normpath(subpath)
     if subpath.startswith("/") or normal == ".." or normal.startswith("../"):
         raise InvalidParameter("subpath must be a relative path within the volume")

@@ -79,6 +79,8 @@ def volumes_from(registry: Registry, spec: str) -> list[ContainerMount]:
         raise InvalidParameter(str(error)) from error
     result = []
     for mount in entry.definition.mounts:
+        if mount.kind is MountKind.IMAGE:
+            continue  # its layers are held by the container that asked for them
         copied = copy.copy(mount)
         copied.rw = mount.rw and mount_modes.is_writable(mode)
         copied.mode, copied.copy_data = "", False
@@ -140,6 +142,10 @@ def parse_mount(spec: Mount, *, old_read_only: bool, source_must_exist: bool) ->
         _fill_bind(mount, spec, old_read_only=old_read_only)
     elif kind is MountKind.VOLUME:
         _fill_volume(wanted, spec)
+    elif kind is MountKind.IMAGE:
+        mount.name, mount.rw = text(spec.source), False
+        if spec.image_options is not UNSET:
+            mount.subpath = text(spec.image_options.subpath)
     else:
         mount.tmpfs_options = tmpfs_options(spec.tmpfs_options, read_only=not mount.rw)
     return wanted

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 from msgspec import UNSET
 
-from services.engine.containers import security
+from services.engine.containers import image_mounts, security
 from services.engine.containers.model import Container, ContainerMount, Entry, MountKind
 from services.engine.containers.mount_modes import DEFAULT_PROPAGATION
 from services.engine.containers.mount_parse import clean
@@ -79,6 +80,9 @@ def _merge(services: Services, definition: Container, users: list[oci.Mount]) ->
 async def _user_mount(services: Services, entry: Entry, mount: ContainerMount) -> oci.Mount:
     if mount.kind is MountKind.TMPFS:
         return tmpfs_mount(mount.destination, mount.tmpfs_options)
+    if mount.kind is MountKind.IMAGE:
+        part = msgspec.structs.replace(mount, source=f"/{mount.subpath}", rw=False)
+        return _part(part, await image_mounts.tree(services, mount))
     if mount.inside is not None:
         return _part(mount, mount.inside)
     if mount.kind is MountKind.BIND:

@@ -15,7 +15,7 @@ import logging
 import shutil
 from collections.abc import Awaitable
 
-from services.engine.containers import stop, transitions
+from services.engine.containers import image_mounts, stop, transitions
 from services.engine.containers.announce import announce
 from services.engine.containers.links import remove_link
 from services.engine.containers.model import Entry, MountKind, Status
@@ -94,6 +94,7 @@ async def _destroy(services: Services, entry: Entry, *, volumes: bool) -> None:
     await _release(services, entry)
     await asyncio.gather(
         _logged(entry, "its layer", services.layers.remove(entry.id)),
+        _logged(entry, "its images", image_mounts.give_back(services, entry)),
         _logged(entry, "its directory", _remove_directory(services, entry)),
     )
     announce(services, entry, "destroy")

@@ -26,7 +26,7 @@ import shutil
 import time
 from pathlib import Path
 
-from services.engine.containers import health, monitor, policies, remove, restart, transitions
+from services.engine.containers import health, image_mounts, monitor, policies, remove, restart, transitions
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, MountKind, Status
 from services.engine.containers.services import Services
@@ -44,6 +44,8 @@ _LIVE = (pb.RUNNING, pb.PAUSED)
 
 async def restore(services: Services) -> None:
     """Before requests are served; from here on the shims' events are followed."""
+    for entry in services.registry:
+        image_mounts.adopt(services, entry)
     await services.shims.ready()
     tasks = {task.id: task for task in await services.shims.tasks()}
     await _delete_strangers(services, tasks)

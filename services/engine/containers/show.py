@@ -25,6 +25,8 @@ def _mount_point(mount: ContainerMount) -> MountPoint:
     )
     if mount.kind is MountKind.VOLUME:
         point.name, point.driver = mount.name, mount.driver
+    elif mount.kind is MountKind.IMAGE:
+        point.name = mount.name
     return point
 
 

@@ -168,6 +168,12 @@ class LayerManager:
             self._submit("DELETE FROM rw_layers WHERE container_id=?", container_id)
             await self.release(chain)
 
+    def retain(self, chain: str) -> None:
+        self.chains.retain(chain)
+
+    async def free(self, chain: str) -> None:
+        await self.release(chain)
+
     async def release(self, chain: str) -> list[Layer]:
         """See :meth:`Chains.release`; frees what it removed."""
         removed = await self.chains.release(chain)
