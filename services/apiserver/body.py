@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from typing import Any, TypeVar
 
 import falcon.asgi
@@ -22,6 +23,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 #: Bytes of the largest JSON body accepted.
 MAX_JSON = 16 << 20
+#: RFC 2045.
+_TOKEN = r"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+"
 #: Seconds after which the pipe of a body that was cut off is closed.
 _ABANDON = 2.0
 
@@ -43,11 +46,27 @@ def check_content_type(req: falcon.asgi.Request) -> None:
         if not has_body(req):
             return
         raise InvalidParameter("malformed Content-Type header (): mime: no media type")
-    media_type = content_type.partition(";")[0].strip().lower()
+    media_type, _, parameters = content_type.partition(";")
+    media_type = media_type.strip().lower()
+    if problem := _malformed(media_type, parameters):
+        raise InvalidParameter(f"malformed Content-Type header ({content_type}): mime: {problem}")
     if media_type != "application/json":
         raise InvalidParameter(
             f"unsupported Content-Type header ({content_type}): must be 'application/json'"
         )
+
+
+def _malformed(media_type: str, parameters: str) -> str:
+    """What Go's ``mime.ParseMediaType`` finds wrong."""
+    if not re.match(_TOKEN, media_type):
+        return "no media type"
+    if re.fullmatch(f"{_TOKEN}/(?!{_TOKEN}).*", media_type):
+        return "expected token after slash"
+    if not re.fullmatch(f"{_TOKEN}(/{_TOKEN})?", media_type):
+        return "unexpected content after media subtype"
+    if not re.fullmatch(f'(\\s*{_TOKEN}=({_TOKEN}|"[^"]*")\\s*(;|$))*\\s*', parameters):
+        return "invalid media parameter"
+    return ""
 
 
 async def chunks(req: falcon.asgi.Request) -> Any:

@@ -12,7 +12,7 @@ import socket
 from typing import Any
 
 from falcon import WebSocketDisconnected
-from falcon.asgi import Request, WebSocket
+from falcon.asgi import Request, Response, WebSocket
 
 from services.apiserver.client import Engine
 from services.apiserver.descriptors import exchange
@@ -27,6 +27,13 @@ _CHUNK = 32 * 1024
 class AttachWebSocket:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    async def on_get(self, req: Request, resp: Response, name: str) -> None:
+        """A client that asks for no websocket learns first whether the container is there."""
+        await self._engine.document(verbs.INSPECT, verbs.InspectArgs(name))
+        resp.status = 400
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.data = b"not websocket protocol"
 
     async def on_websocket(self, req: Request, ws: WebSocket, name: str) -> None:
         query = Query(req)

@@ -25,6 +25,15 @@ _SHORTEST_DOCUMENT = 7
 _CONDITIONS = ("not-running", "next-exit", "removed")
 
 
+def _list_filters(query: Query) -> dict[str, list[str]]:
+    """With the parameters that ``since`` and ``before`` were before they were filters."""
+    filters = query.filters()
+    for name in ("since", "before"):
+        if query.text(name) and not filters.get(name):
+            filters[name] = [query.text(name)]
+    return filters
+
+
 class Containers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -35,7 +44,7 @@ class Containers:
             all=query.flag("all"),
             limit=query.unclassified("limit") or 0,
             size=query.flag("size"),
-            filters=query.filters(),
+            filters=_list_filters(query),
         )
         rows = await self._engine.document(verbs.LIST, args)
         reply.document(resp, [views.summary(row, req.context.version) for row in rows])

@@ -15,7 +15,7 @@ from services.engine.containers.show import networks
 from services.engine.containers.transitions import ACTIVE
 from services.engine.containers.values import go_quote, parse_bool
 from services.engine.contracts import ImageService
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, NotFound, SystemError_
 
 Filters = Mapping[str, Sequence[str]]
 Test = Callable[[Entry], bool]
@@ -27,7 +27,7 @@ _LIST = frozenset(_LIST_NAMES.split())
 _PRUNE = frozenset({"label", "label!", "until"})
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
-_PROTOCOLS = ("tcp", "udp", "sctp")
+_INT64 = 1 << 63
 
 
 def check_names(filters: Filters, known: frozenset[str]) -> None:
@@ -117,11 +117,14 @@ def _exited(values: Sequence[str]) -> Test:
 
 
 def _integer(name: str, value: str) -> int:
-    if not re.fullmatch(r"[+-]?\d+", value, re.ASCII):
-        raise InvalidParameter(
-            f"invalid filter '{name}={value}': strconv.Atoi: parsing {go_quote(value)}: invalid syntax"
-        )
-    return int(value)
+    problem = "invalid syntax"
+    if re.fullmatch(r"[+-]?\d+", value, re.ASCII):
+        if -_INT64 <= int(value) < _INT64:
+            return int(value)
+        problem = "value out of range"
+    raise InvalidParameter(
+        f"invalid filter '{name}={value}': strconv.Atoi: parsing {go_quote(value)}: {problem}"
+    )
 
 
 def _is_task(values: Sequence[str]) -> Test:
@@ -144,13 +147,24 @@ def has_label(labels: Mapping[str, str], wanted: str) -> bool:
 
 
 def _before(registry: Registry, values: Sequence[str]) -> Test:
-    limit = [registry.get(value).definition.created_at for value in values][-1]
+    limit = [_named_container(registry, value).definition.created_at for value in values][-1]
     return lambda entry: entry.definition.created_at < limit
 
 
 def _since(registry: Registry, values: Sequence[str]) -> Test:
-    limit = [registry.get(value).definition.created_at for value in values][-1]
+    limit = [_named_container(registry, value).definition.created_at for value in values][-1]
     return lambda entry: entry.definition.created_at > limit
+
+
+def _named_container(registry: Registry, value: str) -> Entry:
+    """By its name or its whole id: dockerd takes no part of an id here."""
+    try:
+        entry = registry.get(value)
+    except InvalidParameter:
+        raise NotFound(f"No such container: {value}") from None
+    if entry.id.startswith(value) and value not in (entry.id, entry.definition.name):
+        raise NotFound(f"No such container: {value}")
+    return entry
 
 
 def _volume(values: Sequence[str]) -> Test:
@@ -167,8 +181,7 @@ def _volume(values: Sequence[str]) -> Test:
 def _network(values: Sequence[str]) -> Test:
     def connected(entry: Entry) -> bool:
         return any(
-            name in values
-            or (settings.network_id and any(settings.network_id.startswith(value) for value in values))
+            name in values or any(settings.network_id.startswith(value) for value in values)
             for name, settings in networks(entry).items()
         )
 
@@ -188,28 +201,33 @@ def _ports(name: str, values: Sequence[str], of: Callable[[Entry], set[str]]) ->
 
 
 def _port_range(name: str, value: str) -> list[str]:
-    """``80``, ``80-90``, ``53/udp``: every port as ``number/protocol``."""
+    """``80``, ``80-90``, ``53/udp``: every port as ``number/protocol``.
+
+    Whatever is behind the slash is a protocol. Mistakes are errors of no kind in dockerd.
+    """
     if ":" in value:
-        raise InvalidParameter(f"filter for '{name}' should not contain ':': {value}")
+        raise SystemError_(f"filter for '{name}' should not contain ':': {value}")
     ports, _, protocol = value.partition("/")
-    first, dash, last = ports.partition("-")
-    known = (protocol or "tcp").lower()
-    problem = ""
-    if not _is_port(first):
-        problem = f"invalid start port '{first}': invalid syntax"
-    elif dash and not _is_port(last):
-        problem = f"invalid end port '{last}': invalid syntax"
-    elif dash and int(last) < int(first):
-        problem = f"invalid port range: {ports}"
-    elif known not in _PROTOCOLS:
-        problem = f"invalid protocol: {protocol}"
-    if problem:
-        raise InvalidParameter(f"error while looking up for {name} {value}: {problem}")
-    return [f"{number}/{known}" for number in range(int(first), int(last if dash else first) + 1)]
+    start, dash, end = ports.partition("-")
+    try:
+        if not value:
+            raise ValueError("invalid port range: value is empty")
+        first = _port("start", start)
+        last = _port("end", end) if dash and end != start else first
+        if last < first:
+            raise ValueError(f"invalid port range: {value}")
+    except ValueError as error:
+        raise SystemError_(f"error while looking up for {name} {value}: {error}") from None
+    return [f"{number}/{protocol.lower() or 'tcp'}" for number in range(first, last + 1)]
 
 
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= 65535
+def _port(which: str, text: str) -> int:
+    problem = "invalid syntax" if text else "value is empty"
+    if text.isascii() and text.isdigit():
+        if int(text) <= 65535:
+            return int(text)
+        problem = "value out of range"
+    raise ValueError(f"invalid {which} port '{text}': {problem}")
 
 
 def _published(entry: Entry) -> set[str]:

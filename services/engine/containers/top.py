@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from services.engine.containers.announce import announce
 from services.engine.containers.services import Services
 from services.engine.containers.transitions import check_task
+from services.engine.containers.values import go_quote
 from services.protocol.api.containers import TopReply
 from services.protocol.errors import InvalidParameter, SystemError_
 from services.protocol.verbs.containers import TopArgs
 
 #: A column may be renamed, but not into the one that is searched for.
+_SPACE = re.compile(r"[\t\n\f\r ]+")
 _RENAMED_PID = re.compile(r"\s+([^\s]*)=\s*(PID[^\s]*)")
 
 
@@ -42,7 +44,7 @@ def check_ps_args(text: str) -> None:
         raise InvalidParameter("ps: invalid argument")
     for match in _RENAMED_PID.finditer(text):
         if match[1] != "pid":
-            raise InvalidParameter(f'specifying "{match[0].strip()}" is not allowed in ps arguments')
+            raise SystemError_(f'specifying "{match[1]}={match[2]}" is not allowed')
 
 
 async def _ps(arguments: Sequence[str]) -> tuple[int, str, str]:
@@ -62,15 +64,15 @@ async def _ps(arguments: Sequence[str]) -> tuple[int, str, str]:
 
 def parse(output: str, pids: set[int]) -> TopReply:
     """Header and the lines of *pids*; the last column may hold spaces."""
-    lines = output.splitlines()
-    titles = lines[0].split() if lines else []
+    lines = output.split("\n")  # a command line may hold what Python takes for the end of a line
+    titles = _fields(lines[0])
     if "PID" not in titles:
         raise SystemError_("Couldn't find PID field in ps output")
     at = titles.index("PID")
     processes = []
     preceded = False
     for line in lines[1:]:
-        fields = line.split()
+        fields = _fields(line)
         if not fields:
             continue
         if fields[at] == "-":
@@ -84,9 +86,14 @@ def parse(output: str, pids: set[int]) -> TopReply:
     return TopReply(titles=titles, processes=processes)
 
 
+def _fields(line: str) -> list[str]:
+    """By white space of ASCII alone."""
+    return [field for field in _SPACE.split(line) if field]
+
+
 def _is_one_of(text: str, pids: set[int]) -> bool:
-    if not text.isdigit():
-        raise SystemError_(f"Unexpected pid '{text}'")
+    if not (text.isascii() and text.isdigit()):
+        raise SystemError_(f"Unexpected pid '{text}': strconv.Atoi: parsing {go_quote(text)}: invalid syntax")
     return int(text) in pids
 
 

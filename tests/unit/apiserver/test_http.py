@@ -250,6 +250,43 @@ def test_filters_are_checked(client: Client, engine: FakeEngine) -> None:
         assert engine.calls[-1][1].filters == {"name": ["h1"]} and engine.calls[-1][1].all
 
 
+def test_parameters_that_became_filters(client: Client, engine: FakeEngine) -> None:
+    engine.on(verbs.LIST, [])
+    engine.start()
+    client.request("GET", '/containers/json?since=a&before=b&filters={"before":["c"]}')
+    assert engine.calls[-1][1].filters == {"since": ["a"], "before": ["c"]}
+
+
+def test_a_websocket_that_is_none(client: Client, engine: FakeEngine) -> None:
+    async def inspect(args: verbs.InspectArgs, _: object) -> dict[str, object]:
+        if args.ref == "gone":
+            raise NotFound("No such container: gone")
+        return {}
+
+    engine.on(verbs.INSPECT, inspect)
+    engine.start()
+    assert client.request("GET", "/containers/c/attach/ws")[:2] == (400, b"not websocket protocol")
+    assert message(client, "GET", "/containers/gone/attach/ws") == (404, "No such container: gone")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "text"),
+    [
+        (";;", "malformed Content-Type header (;;): mime: no media type"),
+        ("a/", "malformed Content-Type header (a/): mime: expected token after slash"),
+        ("a/b c", "malformed Content-Type header (a/b c): mime: unexpected content after media subtype"),
+        ("a/b; x", "malformed Content-Type header (a/b; x): mime: invalid media parameter"),
+        ("a; x=y", "unsupported Content-Type header (a; x=y): must be 'application/json'"),
+        ('Application/JSON; a="b;c"; d=e;', ""),
+    ],
+)
+def test_content_types(client: Client, engine: FakeEngine, content_type: str, text: str) -> None:
+    engine.on(verbs.UPDATE, {"Warnings": None})
+    engine.start()
+    status, document, _ = client.request("POST", "/containers/c/update", {}, {"Content-Type": content_type})
+    assert (status, document.get("message", "")) == (400 if text else 200, text)
+
+
 def test_views_add_what_old_versions_had(client: Client, engine: FakeEngine) -> None:
     networks = {"bridge": {"IPAddress": "172.17.0.2", "MacAddress": "02:42:ac:11:00:02"}}
     document = {

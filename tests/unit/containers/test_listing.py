@@ -72,6 +72,8 @@ def test_order_and_default(three: World) -> None:
         ({"publish": ["80"]}, []),
         ({"expose": ["90-100/tcp"]}, ["run1"]),
         ({"expose": ["99/udp"]}, []),
+        ({"expose": ["90-100/TCP"]}, ["run1"]),
+        ({"expose": ["99/foo"]}, []),
         ({"health": ["healthy"]}, ["run1"]),
         ({"health": ["none"]}, ["exit3", "created1"]),
         ({"id": ["zzzz"]}, []),
@@ -107,6 +109,27 @@ def test_filters(three: World, filters: dict[str, list[str]], names: list[str]) 
         ),
         ({"is-task": ["maybe"]}, ErrorKind.INVALID_PARAMETER, "invalid filter 'is-task=[maybe]'"),
         ({"since": ["nosuch"]}, ErrorKind.NOT_FOUND, "No such container: nosuch"),
+        ({"before": [""]}, ErrorKind.NOT_FOUND, "No such container: "),
+        (
+            {"exited": ["9" * 20]},
+            ErrorKind.INVALID_PARAMETER,
+            f"invalid filter 'exited={'9' * 20}': strconv.Atoi: parsing \"{'9' * 20}\": value out of range",
+        ),
+        (
+            {"publish": ["1.1.1.1:80"]},
+            ErrorKind.SYSTEM,
+            "filter for 'publish' should not contain ':': 1.1.1.1:80",
+        ),
+        *(
+            ({"expose": [ports]}, ErrorKind.SYSTEM, f"error while looking up for expose {ports}: {text}")
+            for ports, text in (
+                ("", "invalid port range: value is empty"),
+                ("x", "invalid start port 'x': invalid syntax"),
+                ("/udp", "invalid start port '': value is empty"),
+                ("80-65536", "invalid end port '65536': value out of range"),
+                ("90-80/tcp", "invalid port range: 90-80/tcp"),
+            )
+        ),
     ],
     ids=str,
 )
@@ -114,6 +137,13 @@ def test_bad_filters(three: World, filters: dict[str, list[str]], kind: ErrorKin
     with pytest.raises(WharfError) as raised:
         listed(three, filters)
     assert (raised.value.kind, str(raised.value)) == (kind, text)
+
+
+def test_no_part_of_an_id_stands_for_a_container(three: World) -> None:
+    whole = three.services.registry.get("run1").id
+    assert listed(three, {"before": [whole]}) == ["created1"]
+    with pytest.raises(WharfError, match=f"^No such container: {whole[:12]}$"):
+        listed(three, {"before": [whole[:12]]})
 
 
 def test_row(three: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from services.engine.containers.stats import interfaces, system_cpu
 from services.engine.containers.stats_document import Counters, document, empty_document
 from services.engine.containers.top import check_ps_args, parse
-from services.protocol.errors import WharfError
+from services.protocol.errors import SystemError_, WharfError
 from services.protocol.metrics import (
     BlkioEntry,
     BlkioMetrics,
@@ -29,13 +29,16 @@ def test_top_keeps_the_containers_processes() -> None:
     reply = parse(PS, {42})
     assert reply.titles[-1] == "CMD"
     assert reply.processes == [["root", "42", "1", "0", "10:01", "?", "00:00:00", "sleep 100 x"]]
+    assert parse("PID CMD\n1 a\u00a0b\x0bc\u2028 d\n", {1}).processes == [["1", "a\u00a0b\x0bc\u2028 d"]]
 
 
 def test_top_needs_a_pid_column() -> None:
     with pytest.raises(WharfError, match="Couldn't find PID field in ps output"):
         parse("CMD\nsh\n", {1})
-    with pytest.raises(WharfError, match="is not allowed in ps arguments"):
+    with pytest.raises(SystemError_, match='^specifying "comm=PID" is not allowed$'):
         check_ps_args("-o comm=PID")
+    with pytest.raises(SystemError_, match='^Unexpected pid .x.: strconv.Atoi: parsing "x": invalid syntax$'):
+        parse("PID CMD\nx sh\n", {1})
     check_ps_args("-o pid=PID,comm")
 
 
