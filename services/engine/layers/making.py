@@ -61,6 +61,8 @@ class Making(Generic[S]):
         self.task: asyncio.Task[Layer]
         #: The graph driver's final id, known when the layer has it.
         self.placed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        #: The chain that the task holds, if it holds one: also when it was cancelled right after that.
+        self.held = ""
 
     async def wait(self) -> Layer:
         """The registered layer, which stays at least until this is given back."""
@@ -131,10 +133,9 @@ class Maker:
             return
         self._forget(making)
         making.task.cancel()
-        (layer,) = await asyncio.gather(making.task, return_exceptions=True)
+        await asyncio.gather(making.task, return_exceptions=True)
         await making.leave_source()  # if it was cancelled before it began
-        if isinstance(layer, Layer):
-            await self._release(layer.chain_id)
+        await self._release(making.held)
         if isinstance(making.below, Making):
             await self._leave(making.below)
         else:
@@ -190,6 +191,7 @@ class Maker:
 
     def _existing(self, making: Making[Any]) -> Layer:
         self._chains.retain(making.chain)
+        making.held = making.chain
         layer = self._chains.get(making.chain)
         making.placed.set_result(layer.cache_id)
         return layer
@@ -218,7 +220,8 @@ class Maker:
         undo.push(lambda: self._release(parent))
         layer = Layer(making.chain, parent, applied.diff_id, final, applied.size)
         await self._chains.insert(layer)
-        # Cancelled or not: it is there, and released by whoever finds that nobody wants it.
+        # Cancelled or not: it is there, and released with the making.
+        making.held = making.chain
         undo.keep()
         return layer
 

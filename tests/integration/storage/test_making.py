@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.engine.layers import Making, chain_ids
+from services.engine.layers import Layer, Making, chain_ids
+from services.engine.scopes import settled
 from services.protocol.errors import InvalidParameter, SystemError_
 from tests.integration.storage.storage import Storage, storage
 from tests.suites.trees import digest, directory, entry, inside, listing, symlink, tar
@@ -167,6 +168,31 @@ def test_it_ends_with_the_last_who_wants_it(tmp_path: Path) -> None:
         early = Work(s, tmp_path)
         await early.leave()
         assert early.low.left == early.top.left == 1
+
+    run(tmp_path, test)
+
+
+def test_it_ends_while_a_layer_is_written_to_the_database(tmp_path: Path) -> None:
+    """What is in the database by then is released like what was there before."""
+
+    async def test(s: Storage) -> None:
+        inserted, go_on, insert = asyncio.Event(), asyncio.Event(), s.layers.chains.insert
+
+        async def slowly(layer: Layer) -> None:
+            await insert(layer)
+            inserted.set()
+            await settled(go_on.wait())
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(s.layers.chains, "insert", slowly)
+            work = Work(s, tmp_path)
+            await inserted.wait()
+            leaving = asyncio.ensure_future(work.leave())
+            while not work.makings[0].task.cancelling():
+                await asyncio.sleep(0.001)
+            go_on.set()
+            await leaving
+        assert s.store.load("SELECT * FROM layers") == []
 
     run(tmp_path, test)
 
