@@ -18,6 +18,7 @@ from pathlib import Path
 
 from reexec.archive.extract import Whiteouts
 from services.engine.graphdrivers.base import DEVICE, Extraction
+from services.engine.graphdrivers.blockgroups import spread
 from services.protocol.errors import SystemError_
 
 #: Layers below a container; moby's limit, which keeps the options in one page.
@@ -47,9 +48,10 @@ class Stacked:
         self.trash.mkdir(mode=0o700, exist_ok=True)
 
     async def create(self, layer: str, parent: str) -> None:
-        self._make(layer, parent)
+        self._make(layer, parent, apart=True)
 
-    def _make(self, layer: str, parent: str, size: int = 0) -> None:
+    def _make(self, layer: str, parent: str, size: int = 0, *, apart: bool = False) -> None:
+        """*apart*: many files are about to be made in it."""
         below = self._stack(parent) if parent else ()
         if len(below) >= MAX_DEPTH:
             raise SystemError_("max depth exceeded")
@@ -59,6 +61,8 @@ class Stacked:
         home.mkdir(mode=0o710)
         if size:
             self._limit(home, size)
+        if apart:
+            spread(home)
         # The root directory of a container's layer is its "/": it needs the mode users expect.
         _mkdir(home / "diff", 0o755)
         if parent:
