@@ -137,9 +137,15 @@ def _cause(error: Exception) -> object:
 
 
 def _reason(error: Exception, url: str) -> str:
-    cause = _cause(error)
-    if isinstance(cause, ConnectionRefusedError):
-        parts = urllib.parse.urlsplit(url)
+    # Not above: who only asks for downloads is spared the TLS library.
+    import ssl
+
+    from reexec.distribution import gowords
+
+    cause, parts = _cause(error), urllib.parse.urlsplit(url)
+    if isinstance(cause, ssl.SSLError):
+        return gowords.tls(cause, parts.hostname or "")
+    if isinstance(error, urllib.error.URLError) and isinstance(cause, OSError):
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        return f"dial tcp {parts.hostname}:{port}: connect: connection refused"
+        return gowords.connecting(parts.hostname or "", port, cause)
     return str(cause)

@@ -96,6 +96,7 @@ def _images(app: App, images: Images) -> None:
     app.add_route("/images/search", images, suffix="search")
     app.add_route("/images/get", images, suffix="save")
     app.add_route("/images/{name}/get", images, suffix="save")
+    app.add_route("/images/{name}/attestations", images, suffix="attestations")
     app.add_route("/images/{name}/history", images, suffix="history")
     app.add_route("/images/{name}/json", images, suffix="json")
     app.add_route("/images/load", images, suffix="load")

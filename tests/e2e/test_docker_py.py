@@ -81,3 +81,37 @@ def test_broken_archive_changes_nothing(engine: Engine) -> None:
     with pytest.raises((docker.errors.APIError, docker.errors.ImageLoadError)):
         engine.client.images.load(out.getvalue())
     assert [image.id for image in engine.client.images.list(all=True)] == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("POST", "busybox/tag", 200, ""),
+        ("POST", "Bad/tag?repo=x", 404, "repository name (library/Bad) must be lowercase"),
+        ("POST", "nosuch/tag?repo=X", 400, "repository name (library/X) must be lowercase"),
+        ("POST", "create", 500, 'Get "http:": http: no Host in request URL'),
+        ("POST", "create?fromImage=busybox&tag=sha256:12", 400, "invalid tag format"),
+        ("POST", "busybox/push?tag=a:b", 400, "invalid tag format"),
+        ("GET", "busybox/attestations", 501, "the legacy image store does not support attestations"),
+        ("GET", "json?identity=1", 400, "identity requires manifests=1"),
+        ("GET", "busybox/json?platform=x", 400, "platform: invalid character 'x' looking for"),
+    ],
+)
+def test_requests_about_images(engine: Engine, method: str, path: str, status: int, message: str) -> None:
+    api = engine.client.api
+    found = api.request(method, f"{api.base_url}/images/{path}")
+    assert found.status_code == status
+    assert message in (found.json()["message"] if found.content else "")
+
+
+def test_no_commit_upon_an_image_that_is_gone(engine: Engine) -> None:
+    images, containers = engine.client.images, engine.client.containers
+    engine.client.api.import_image_from_data(busybox_layer(), repository="soon-gone")
+    image = images.get("soon-gone")
+    container = containers.create("soon-gone", ["true"])
+    try:
+        images.remove("soon-gone", force=True)
+        with pytest.raises(docker.errors.NotFound, match=f"failed to get digest {image.id}: open "):
+            container.commit("nothing")
+    finally:
+        container.remove()

@@ -9,7 +9,7 @@ from services.apiserver import body, platforms, reply
 from services.apiserver.client import Engine
 from services.apiserver.query import Query
 from services.apiserver.views import images as views
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, Unimplemented
 from services.protocol.verbs import Filters
 from services.protocol.verbs import images as verbs
 
@@ -22,6 +22,8 @@ class Images:
         """``manifests`` adds nothing: images are kept without theirs, as in dockerd's graph driver store."""
         query = Query(req)
         filters = query.filters()
+        if req.context.version >= (1, 54) and query.flag("identity") and not query.flag("manifests"):
+            raise InvalidParameter("conflicting options: identity requires manifests=1")
         if req.context.version < (1, 25) and "reference" not in filters and query.text("filter"):
             filters["reference"] = [query.text("filter")]
         shared_size = req.context.version >= (1, 42) and query.flag("shared-size")
@@ -37,6 +39,15 @@ class Images:
         found = await self._engine.document(verbs.INSPECT, args)
         shown = views.inspect(found, req.context.version)
         reply.document(resp, shown, html_safe=views.is_rewritten(shown, req.context.version))
+
+    async def on_get_attestations(self, req: Request, resp: Response, name: str) -> None:
+        """They are manifests beside an image's, of an index that is not kept (cf. :meth:`on_get_list`)."""
+        given = Query(req).all("platform")
+        if len(given) > 1:
+            raise InvalidParameter("only one platform value is currently supported")
+        for text in given:
+            platforms.decode(text)
+        raise Unimplemented("the legacy image store does not support attestations")
 
     async def on_get_history(self, req: Request, resp: Response, name: str) -> None:
         args = verbs.HistoryArgs(name, _platform_since(req, (1, 48)))

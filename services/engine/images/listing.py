@@ -30,14 +30,16 @@ def check_filters(filters: Filters, known: set[str]) -> None:
 
 
 def boolean_filter(filters: Filters, name: str, default: bool) -> bool:
-    """Raises ``InvalidParameter`` ("invalid filter 'dangling=[maybe]'")."""
+    """Raises ``InvalidParameter`` where the values say neither or both ("invalid filter 'dangling=[maybe]'").
+
+    The docker command adds its own value to what its user has given.
+    """
     if name not in filters:
         return default
     values = list(filters[name])
-    if len(values) == 1 and values[0] in _TRUE:
-        return True
-    if len(values) == 1 and values[0] in _FALSE:
-        return False
+    true, false = not _TRUE.isdisjoint(values), not _FALSE.isdisjoint(values)
+    if true != false:
+        return true
     raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
 
 

@@ -8,14 +8,15 @@ import pytest
 
 from services.engine.images.changes import apply_changes
 from services.engine.images.gosyntax import go_syntax_error
-from services.engine.images.listing import glob, match_labels
+from services.engine.images.listing import boolean_filter, glob, match_labels
+from services.engine.images.loading import web_address
 from services.engine.images.model import parse_config, unix_time
 from services.engine.images.timestamps import parse_duration, parse_time, rfc3339
 from services.engine.layers import chain_ids
 from services.engine.volumes import filters as volume_filters
 from services.engine.volumes import options
 from services.protocol.api.containers import Config
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, SystemError_
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,33 @@ def test_an_entrypoint_drops_the_command_it_was_not_written_for() -> None:
 def test_other_instructions_are_refused(name: str) -> None:
     with pytest.raises(InvalidParameter, match=f"^{name} is not a valid change command$"):
         apply_changes(Config(), [f"{name} x"])
+
+
+@pytest.mark.parametrize(
+    ("values", "means"),
+    [(["true"], True), (["1", "true", "maybe"], True), (["0"], False), (["no", "false"], False)],
+)
+def test_boolean_filters(values: list[str], means: bool) -> None:
+    assert boolean_filter({"dangling": values}, "dangling", not means) is means
+
+
+@pytest.mark.parametrize("values", [[], ["maybe"], ["true", "false"]])
+def test_boolean_filters_that_say_neither_or_both(values: list[str]) -> None:
+    with pytest.raises(InvalidParameter, match=r"^invalid filter 'dangling=\["):
+        boolean_filter({"dangling": values}, "dangling", True)
+
+
+def test_where_an_archive_is_imported_from() -> None:
+    assert web_address("example.org/x.tar") == "http://example.org/x.tar"
+    assert web_address("https://example.org/x.tar") == "https://example.org/x.tar"
+    for source, message in (
+        ("http://", 'Get "http:": http: no Host in request URL'),
+        ("http:///x", 'Get "http:///x": http: no Host in request URL'),
+        ("ftp://x", 'Get "ftp://x": unsupported protocol scheme "ftp"'),
+    ):
+        with pytest.raises(SystemError_) as caught:
+            web_address(source)
+        assert str(caught.value) == message
 
 
 def test_broken_json_is_told_as_go_tells_it() -> None:
