@@ -62,9 +62,13 @@ def reach(spec: RootSpec) -> Reached | None:
     try:
         root = os.open(f"/proc/{spec.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return Reached(root, os.open(f"/proc/{spec.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError) as error:
         if root >= 0:
             os.close(root)
+        # A link of a process that is reaped just as it is followed is denied (proc_pid_get_link in
+        # fs/proc/base.c, proc_ns_get_link in fs/proc/namespaces.c).
+        if isinstance(error, PermissionError) and os.path.exists(f"/proc/{spec.pid}"):
+            raise
         raise Conflict(gone(spec.pid)) from None
 
 

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a call waits for a task service that is starting.
 READY_TIMEOUT = 30.0
+#: How many task services may go away over one call.
+ATTEMPTS = 10
 #: Containers whose last event is remembered.
 SEEN_LIMIT = 10_000
 
@@ -57,12 +59,16 @@ class Shims:
             raise grpc_errors.from_rpc_error(error) from error
 
     async def _repeated(self, method: Any, request: Any) -> Any:
-        """A call that may be made twice: again when the task service went away before it answered."""
-        try:
-            return await method(request, wait_for_ready=True)
-        except grpc.aio.AioRpcError as error:
-            if not grpc_errors.is_lost(error):
-                raise grpc_errors.from_rpc_error(error) from error
+        """A call that may be made twice: again when the task service went away before it answered.
+
+        The next one may go away as well: who kills a service may do it again.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await method(request, wait_for_ready=True)
+            except grpc.aio.AioRpcError as error:
+                if not grpc_errors.is_lost(error):
+                    raise grpc_errors.from_rpc_error(error) from error
         return await self._call(method(request, wait_for_ready=True))
 
     async def start_shim(self, request: pb.StartShimRequest) -> pb.StartShimResponse:

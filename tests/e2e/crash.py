@@ -48,13 +48,13 @@ class Follower:
     def check_streams_on(self, count: int = 20) -> None:
         """*count* more lines come, and none was lost or doubled since the first one seen."""
         seen = len(self.lines)
-        wait_until(lambda: len(self.lines) >= seen + count, "the attached client still gets lines", 20)
+        wait_until(lambda: len(self.lines) >= seen + count, "the attached client still gets lines")
         lines = self.lines[1:]  # the first may be cut by the moment of attaching
         assert is_counted(lines, int(lines[0]))
 
     def close(self) -> None:
         self.stream.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 class Storm:
@@ -73,7 +73,7 @@ class Storm:
             thread.start()
 
     def _run(self, index: int) -> None:
-        client = docker.APIClient(base_url=self._engine.host, timeout=60)
+        client = docker.APIClient(base_url=self._engine.host, timeout=120)
         turn = 0
         while not self._stop.is_set():
             turn += 1
@@ -92,11 +92,9 @@ class Storm:
     def end(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(90)
+            thread.join(180)
             assert not thread.is_alive(), "a request of the storm never ended"
-        for item in self._engine.client.api.containers(all=True):
-            if item["Names"][0].startswith("/storm-"):
-                self._engine.client.api.remove_container(item["Id"], force=True)
+        self._engine.remove_containers("storm-")
 
 
 def veths(engine: Engine) -> set[str]:
@@ -131,7 +129,7 @@ def check_no_orphans(engine: Engine, ever: set[str]) -> None:
         )
 
     try:
-        wait_until(settled, "no orphans", 15)
+        wait_until(settled, "no orphans")
     except TimeoutError:
         shims = {path.name for path in (engine.exec_root / "shims").iterdir()}
         directories = {path.name for path in (engine.data_root / "containers").iterdir()}

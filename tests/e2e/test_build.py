@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.harness.builds import archive, begin, leftovers, member, post, traces, wait_nothing_left
+from tests.harness.builds import archive, begin, member, post, traces, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 SLOW = "FROM busybox\nRUN echo first >/first\nRUN sleep 60\n"
 
@@ -37,8 +37,8 @@ def test_client_that_leaves_ends_the_build(engine: Engine) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     since = time.monotonic()
-    wait_nothing_left(engine, 10)
-    assert time.monotonic() - since < 5
+    wait_nothing_left(engine)
+    assert time.monotonic() - since < 9.5  # a stop would give it ten seconds
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.35, 0.5])
@@ -48,9 +48,9 @@ def test_client_may_leave_at_any_time(engine: Engine, delay: float) -> None:
     time.sleep(delay)
     process.kill()
     process.wait()
-    wait_nothing_left(engine, 15)
+    wait_nothing_left(engine)
     assert "Successfully built" in build(engine, dockerfile).stdout
-    assert not leftovers(engine)
+    wait_nothing_left(engine)  # also of a request that came just before its client was killed
 
 
 def test_crash_in_a_build_orphans_nothing_and_keeps_its_steps(engine: Engine) -> None:
@@ -59,7 +59,7 @@ def test_crash_in_a_build_orphans_nothing_and_keeps_its_steps(engine: Engine) ->
     process.kill()
     process.wait()
     engine.wait_ready()
-    wait_nothing_left(engine, 20)
+    wait_nothing_left(engine)
     again = build(engine, SLOW.replace("sleep 60", "sleep 0")).stdout
     assert again.count("Using cache") == 1
     assert "Successfully built" in again

@@ -13,8 +13,9 @@ import pytest
 
 from tests.harness.builds import files, post
 from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 TABLES = ("build_cache", "build_results", "build_uses")
 
@@ -163,7 +164,8 @@ def test_what_a_build_uses_is_not_pruned(engine: Engine) -> None:
     ) as process:  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(
-            "FROM busybox\nENV SIZE=100\nRUN head -c 100 /dev/zero >/zeros\nRUN sleep 1; test -s /zeros\n"
+            "FROM busybox\nENV SIZE=100\nRUN head -c 100 /dev/zero >/zeros\n"
+            "RUN until test -e /go; do usleep 50000; done; test -s /zeros\n"
         )
         process.stdin.close()
         while "Running in" not in process.stdout.readline():
@@ -171,6 +173,8 @@ def test_what_a_build_uses_is_not_pruned(engine: Engine) -> None:
         assert all(one["InUse"] for one in records(engine))
         assert prune(engine, "all=1")["CachesDeleted"] is None
         assert "deleted" not in engine.docker("image", "prune", "-f").stdout
+        wait_until(lambda: engine.docker("ps", "-q").stdout != "", "the step runs")
+        engine.docker("exec", engine.docker("ps", "-q").stdout.strip(), "touch", "/go")
         assert "Successfully built" in process.stdout.read()
     assert process.returncode == 0
 

@@ -16,7 +16,7 @@ from tests.harness.builds import files, leftovers
 from tests.harness.engine import Engine
 from tests.harness.web import Page, Site
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_compose(engine: Engine, tmp_path: Path, through_docker: str) -> None:
         for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
             environment.pop(name, None)  # docker-compose is a Python program of the system's
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -177,14 +177,14 @@ def test_submodules_use_no_transport_of_the_host(engine: Engine, site: Site, url
 
 
 def test_client_that_leaves_ends_git(engine: Engine, site: Site) -> None:
-    site.pages["/slow.git/info/refs"] = Page(status=404, seconds=5)
+    site.pages["/slow.git/info/refs"] = Page(status=404, seconds=60)
     before = traces(engine)
     url = f"http://docker/v1.41/build?remote={site.url}/slow.git"
     command = ["curl", "-sS", "-X", "POST", "--unix-socket", str(engine.socket), url]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
         wait_until(lambda: any("git-remote-http" in line for line in workers(engine)), "git has begun")
         client.kill()
-    wait_until(lambda: traces(engine) == before, "nothing is left", 4)
+    wait_until(lambda: traces(engine) == before, "nothing is left", 55)
 
 
 COMPRESSED: dict[str, Callable[[bytes], bytes]] = {

@@ -13,7 +13,7 @@ from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 from tests.harness.web import Page, Site
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 #: Files, so many that copying them takes some tenths of a second.
 MANY = 1200
@@ -31,8 +31,11 @@ def steps(number: str, last: str) -> str:
     return f"FROM busybox\nENV N={number}\nRUN echo first >/first\n{last}\n"
 
 
-def crash(engine: Engine, context: bytes, busy: Callable[[], bool], *, parameters: str = "") -> None:
-    """Kill the engine as soon as the build is *busy*, and its client with it."""
+def crash(engine: Engine, context: bytes, busy: Callable[[], bool], *, parameters: str = "") -> bool:
+    """Kill the engine as soon as the build is *busy*, and its client with it.
+
+    False if the build has ended before anybody saw that it was.
+    """
     command = ["curl", "-sS", "--no-buffer", "-X", "POST", "-T", "-", "--unix-socket", str(engine.socket),
                f"http://docker/v1.41/build?{parameters}"]  # fmt: skip
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as client:
@@ -42,11 +45,14 @@ def crash(engine: Engine, context: bytes, busy: Callable[[], bool], *, parameter
             client.stdin.flush()
             if parameters or context.endswith(bytes(1024)):
                 client.stdin.close()
-            wait_until(busy, "the build is busy", 20, poll=0.005)
+            wait_until(lambda: busy() or client.poll() is not None, "the build is busy", poll=0.005)
+            if client.poll() is not None:
+                return False
             engine.kill("engine")
         finally:
             client.kill()
     engine.wait_ready()
+    return True
 
 
 def helper(engine: Engine, name: str) -> Callable[[], bool]:
@@ -55,7 +61,7 @@ def helper(engine: Engine, name: str) -> Callable[[], bool]:
 
 def test_in_run(engine: Engine) -> None:
     context = files(Dockerfile=steps("run", "RUN sleep 60"))
-    crash(engine, context, lambda: "sleep 60" in engine.docker("ps", "--no-trunc").stdout)
+    assert crash(engine, context, lambda: "sleep 60" in engine.docker("ps", "--no-trunc").stdout)
     wait_until(lambda: not engine.docker("ps", "-aq").stdout, "the container is gone")
     once = traces(engine)
     again = said(post(engine, files(Dockerfile=steps("run", "RUN sleep 0"))))
@@ -72,7 +78,7 @@ def test_in_a_run_with_mounts(engine: Engine) -> None:
     assert "Successfully built" in post(engine, files(Dockerfile=begin, file="f"))
     before = traces(engine)
     context = files(Dockerfile=begin + run.format("sleep 60"), file="f")
-    crash(engine, context, lambda: "sleep 60" in engine.docker("ps", "--no-trunc").stdout)
+    assert crash(engine, context, lambda: "sleep 60" in engine.docker("ps", "--no-trunc").stdout)
     wait_until(lambda: traces(engine) == before, "nothing is left")
     again = said(post(engine, files(Dockerfile=begin + run.format("sleep 0"), file="f")))
     # The cache of the step that was cut off is there, and free.
@@ -81,19 +87,26 @@ def test_in_a_run_with_mounts(engine: Engine) -> None:
 
 @pytest.mark.parametrize("source", ["context", "stage"])
 def test_in_copy(engine: Engine, source: str) -> None:
+    assert any(_in_copy(engine, source, f"{source}{number}") for number in range(5))
+
+
+def _in_copy(engine: Engine, source: str, number: str) -> bool:
+    """False if the copy was over before it was seen."""
     names = {f"many__{number}": "x" * 2000 for number in range(MANY)}
-    begin = steps(source, "")
+    begin = steps(number, "")
     if source == "stage":
         begin = f"FROM busybox AS other\nCOPY many /m\n{begin}COPY --from=other /m /c\n"
     first = said(post(engine, files(Dockerfile=begin.split("COPY --from")[0], **names)))
     assert "Successfully built" in first
     before = traces(engine)
     context = files(Dockerfile=begin if source == "stage" else f"{begin}COPY many /c\n", **names)
-    crash(engine, context, helper(engine, "docker-buildcopy"))
+    if not crash(engine, context, helper(engine, "docker-buildcopy")):
+        return False
     wait_until(lambda: traces(engine) == before, "nothing is left")
     again = said(post(engine, context))
     assert again.count("Using cache") == (3 if source == "stage" else 2)
     assert "Successfully built" in again
+    return True
 
 
 def test_while_the_context_is_sent(engine: Engine) -> None:
@@ -101,7 +114,7 @@ def test_while_the_context_is_sent(engine: Engine) -> None:
     context = files(Dockerfile=steps("sent", "RUN true"), big=b"x" * 3_000_000)
     cut = context[:2_000_000]
     unpacked = (engine.data_root / "tmp").glob
-    crash(engine, cut, lambda: any(path.stat().st_size for path in unpacked("build-*/big")))
+    assert crash(engine, cut, lambda: any(path.stat().st_size for path in unpacked("build-*/big")))
     wait_until(lambda: traces(engine) == before, "nothing is left")
     assert "Successfully built" in post(engine, context)
 
@@ -109,7 +122,7 @@ def test_while_the_context_is_sent(engine: Engine) -> None:
 def test_in_a_clone(engine: Engine, site: Site) -> None:
     site.pages["/slow.git/info/refs"] = Page(status=404, seconds=60)
     before = traces(engine)
-    crash(engine, b"", helper(engine, "git-remote-http"), parameters=f"remote={site.url}/slow.git")
+    assert crash(engine, b"", helper(engine, "git-remote-http"), parameters=f"remote={site.url}/slow.git")
     wait_until(lambda: traces(engine) == before, "nothing is left")
 
 
@@ -119,7 +132,7 @@ def test_in_a_download(engine: Engine, site: Site) -> None:
     assert "Successfully built" in post(engine, files(Dockerfile=begin))
     before = traces(engine)
     context = files(Dockerfile=f"{begin}ADD {site.url}/slow /d\n")
-    crash(engine, context, helper(engine, "docker-download"))
+    assert crash(engine, context, helper(engine, "docker-download"))
     wait_until(lambda: traces(engine) == before, "nothing is left")
     site.pages["/slow"] = Page(b"x")
     again = said(post(engine, context))

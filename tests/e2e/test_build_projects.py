@@ -18,7 +18,7 @@ from tests.harness import debian
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
-pytestmark = [pytest.mark.usefixtures("docker_command", "toolchains"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("docker_command", "toolchains"), pytest.mark.timeout(900)]
 
 PROJECTS = Path(__file__).parent / "projects"
 TOOLCHAINS = {
@@ -45,7 +45,7 @@ def toolchains(engine: Engine, debian_directory: Path) -> None:
     def make(name: str) -> None:
         context = debian.pool(debian_directory, name, *TOOLCHAINS[name])
         (context / "Dockerfile").write_text(INSTALL)
-        engine.docker("build", "-q", "-t", name, str(context), timeout=240)
+        engine.docker("build", "-q", "-t", name, str(context), timeout=500)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(make, TOOLCHAINS))
@@ -58,7 +58,7 @@ def build(engine: Engine) -> Build:
     def call(name: str, *flags: str, tag: str = "") -> str:
         tag = tag or f"shape/{name}"
         flags = ("--network=none", *flags, "-t", tag, str(PROJECTS / name))
-        return engine.docker("build", *flags, timeout=180).stdout
+        return engine.docker("build", *flags, timeout=400).stdout
 
     return call
 
@@ -88,17 +88,17 @@ class Container:
             logs = self._engine.docker("logs", self._name)
             return text in logs.stdout + logs.stderr
 
-        wait_until(said, f"{self._name} says {text!r}", 20)
+        wait_until(said, f"{self._name} says {text!r}")
 
     def get(self, port: int, path: str = "/") -> str:
         """The body that the container's own address answers."""
         address = self.inspect("{{.NetworkSettings.IPAddress}}")
-        connection = http.client.HTTPConnection(address, port, timeout=10)
+        connection = http.client.HTTPConnection(address, port, timeout=60)
         connection.request("GET", path)
         return connection.getresponse().read().decode()
 
     def is_healthy(self) -> None:
-        wait_until(lambda: self.inspect("{{.State.Health.Status}}") == "healthy", "it is healthy", 20)
+        wait_until(lambda: self.inspect("{{.State.Health.Status}}") == "healthy", "it is healthy")
 
     def stop(self) -> int:
         self._engine.docker("stop", "-t", "20", self._name)

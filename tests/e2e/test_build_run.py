@@ -12,7 +12,7 @@ import pytest
 from tests.harness.builds import Context, wait_nothing_left
 from tests.harness.engine import Engine
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 Build = Callable[..., str]
 
@@ -34,7 +34,7 @@ def classic() -> object:
 def nothing_left(engine: Engine) -> object:
     yield
     engine.remove_containers()
-    wait_nothing_left(engine, 10)
+    wait_nothing_left(engine)
 
 
 def test_heredocs_of_the_shell(build: Build) -> None:
@@ -159,7 +159,7 @@ def _together(engine: Engine, sharing: str, command: str, count: int = 2) -> lis
             input=text.encode(),
             env=engine.environment,
             capture_output=True,
-            timeout=60,
+            timeout=120,
         )
         outputs.append(done.stdout.decode())
 
@@ -172,13 +172,15 @@ def _together(engine: Engine, sharing: str, command: str, count: int = 2) -> lis
 
 
 @pytest.mark.parametrize(
-    ("sharing", "met", "tenths"), [("shared", 2, 200), ("private", 1, 8), ("locked", 1, 8)]
+    ("sharing", "met", "tenths"), [("shared", 2, 900), ("private", 1, 8), ("locked", 1, 8)]
 )
 def test_caches_at_the_same_time(engine: Engine, sharing: str, met: int, tenths: int) -> None:
     # Each says that it is there, waits for the other, stays until that has seen it, and goes.
     command = (
-        f"touch /c/$HOSTNAME; n=0; while [ $n -lt {tenths} ] && [ $(ls /c | wc -l) -lt 2 ]; do "
-        "sleep 0.1; n=$((n + 1)); done; echo met $(ls /c | wc -l); sleep 0.5; rm /c/$HOSTNAME"
+        "count() { ls /c | grep -c $1; }; touch /c/in-$HOSTNAME; n=0; "
+        f"while [ $n -lt {tenths} ] && [ $(count in-) -lt 2 ]; do sleep 0.1; n=$((n + 1)); done; "
+        "met=$(count in-); echo met $met; touch /c/seen-$HOSTNAME; "
+        "until [ $(count seen-) -ge $met ]; do sleep 0.1; done; rm /c/in-$HOSTNAME"
     )
     outputs = _together(engine, sharing, command)
     assert all(f"\nmet {met}\n" in text for text in outputs), outputs

@@ -16,7 +16,7 @@ from tests.harness.builds import begin, files, post, said, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 ID = re.compile(r"\b[0-9a-f]{12}\b")
 
@@ -63,7 +63,7 @@ COPY --from=slow / /
 """
     began = time.monotonic()
     lines, error = build(engine, dockerfile, "nocache=1&forcerm=1")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 55
     assert own(lines) == ["slow fails"]
     assert "returned a non-zero code: 3" in error
     wait_nothing_left(engine)
@@ -132,8 +132,8 @@ def test_client_that_leaves_ends_all_stages(engine: Engine) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     since = time.monotonic()
-    wait_nothing_left(engine, 20)
-    assert time.monotonic() - since < 8
+    wait_nothing_left(engine)
+    assert time.monotonic() - since < 9.5  # a stop would give them ten seconds
 
 
 def test_what_a_build_needs_stays_while_others_clean_up(engine: Engine) -> None:
@@ -189,7 +189,7 @@ def test_crash_of_the_engine_keeps_the_finished_steps_of_all_stages(engine: Engi
     process.kill()
     process.wait()
     engine.wait_ready()
-    wait_nothing_left(engine, 20)
+    wait_nothing_left(engine)
     lines, error = build(engine, (first + second).format(0), "")
     assert not error
     assert lines.count(" ---> Using cache") == 2

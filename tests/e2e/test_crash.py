@@ -69,7 +69,7 @@ def test_exec_goes_on(engine: Engine, name: str, victims: tuple[str, ...]) -> No
     time.sleep(0.3)
     engine.kill(*victims)
     engine.wait_ready()
-    stream._sock.settimeout(20)
+    stream._sock.settimeout(60)
     data = b""
     while chunk := stream._sock.recv(4096):
         data += chunk
@@ -116,10 +116,12 @@ def test_storm(engine: Engine, name: str, victims: tuple[str, ...]) -> None:
 
 def test_waiting_client_gets_the_exit_code(engine: Engine, name: str) -> None:
     """``docker run`` itself, with the engine killed under it, ends with the container's code."""
-    command = engine.popen("run", "--name", name, "busybox", "sh", "-c", "sleep 1.5; exit 11")
+    until_told = "until test -e /go; do usleep 50000; done; exit 11"
+    command = engine.popen("run", "--name", name, "busybox", "sh", "-c", until_told)
     wait_until(lambda: engine.docker("ps", "-q", "-f", f"name={name}").stdout != "", "the container runs")
     engine.kill("engine")
-    assert command.wait(30) == 11
+    engine.docker("exec", name, "touch", "/go")
+    assert command.wait(90) == 11
 
 
 def test_request_during_a_restart_waits(engine: Engine, name: str) -> None:
@@ -144,7 +146,7 @@ def test_restart_policy_after_the_crash(engine: Engine, name: str) -> None:
     )
     engine.kill(*SERVICES)
     engine.wait_ready()
-    wait_until(lambda: state(engine, name)["Status"] == "exited", "it was restarted once and ended", 20)
+    wait_until(lambda: state(engine, name)["Status"] == "exited", "it was restarted once and ended")
     assert engine.docker("logs", name).stdout == "x\nx\n"
 
 
@@ -156,7 +158,7 @@ def test_killed_supervisor(engine: Engine, name: str) -> None:
     services = set(engine.service_pids().values())
     engine.process.kill()
     engine.process.wait()
-    wait_until(lambda: not any(_alive(pid) for pid in services), "the services have ended", 30)
+    wait_until(lambda: not any(_alive(pid) for pid in services), "the services have ended")
     assert _alive(pid)
     engine.start()
     assert state(engine, name)["Pid"] == pid

@@ -79,7 +79,7 @@ class Clients:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(90)
+            thread.join(180)
             assert not thread.is_alive(), "a command never ended"
 
 

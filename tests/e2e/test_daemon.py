@@ -59,7 +59,7 @@ def test_a_second_daemon_on_the_same_roots_is_refused(engine: Engine) -> None:
             sys.executable, "-m", "services.engine.launch.main", "--exec-root", engine.exec_root,
             "--data-root", engine.data_root, "-H", engine.host,
         ],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=30,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert done.returncode == 1
     assert engine.process is not None
@@ -144,6 +144,6 @@ def test_what_cannot_start_ends_the_daemon() -> None:
             with pytest.raises(AssertionError, match=f"listen tcp {address}: Address already in use"):
                 own.start("-H", f"tcp://{address}")
             assert own.process is not None
-            assert own.process.wait(1) == 1
+            assert own.process.wait(60) == 1
         finally:
             own.close()

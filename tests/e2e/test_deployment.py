@@ -60,7 +60,7 @@ def test_supervisord(root: Path) -> None:
 
     daemon = subprocess.Popen([BIN / "supervisord", "-n", "-s", "-c", configuration], cwd=REPOSITORY)
     try:
-        wait_until(lambda: answers(socket, "/version"), "wharfd answers", 60)
+        wait_until(lambda: answers(socket, "/version"), "wharfd answers")
         wait_until(lambda: supervisorctl("status").count("RUNNING") == 3, "all services run")
         states = {line.split()[0]: line.split()[1] for line in supervisorctl("status").splitlines()}
         assert states == dict.fromkeys(SERVICES, "RUNNING") | {"settings": "EXITED"}
@@ -68,10 +68,10 @@ def test_supervisord(root: Path) -> None:
         docker("run", "-d", "--name", "lives", "--stop-signal", "KILL", "busybox", "sleep", "300")
         before = docker("inspect", "-f", "{{.State.Pid}}", "lives")
         supervisorctl("restart", "containerd-shim", "engine", "apiserver")
-        wait_until(lambda: answers(socket, "/version"), "wharfd answers again", 60)
+        wait_until(lambda: answers(socket, "/version"), "wharfd answers again")
         assert docker("inspect", "-f", "{{.State.Pid}}", "lives") == before
         supervisorctl("shutdown")
-        assert daemon.wait(60) == 0
+        assert daemon.wait(120) == 0
         assert not Path(f"/proc/{before.strip()}").exists()
         assert json.loads((root / "x/settings.json").read_text())["supervisor"] == daemon.pid
     finally:

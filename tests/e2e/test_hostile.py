@@ -6,6 +6,7 @@ The requests are drawn from a fixed seed. ``WHARFD_FUZZ=<rounds>`` makes the tes
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -22,6 +23,7 @@ from services.protocol.api import execs, networks, volumes
 from tests.harness import leaks
 from tests.harness.engine import Engine
 from tests.harness.fuzz import RAW_BODIES, RAW_QUERY, Fuzz
+from tests.harness.readiness import wait_until
 
 ROUNDS = int(os.environ.get("WHARFD_FUZZ", "60"))
 SEED = int(os.environ.get("WHARFD_FUZZ_SEED", "20261122"))
@@ -51,12 +53,12 @@ _OWN_500 = re.compile(
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=90)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(20)
+        self.sock.settimeout(90)
         self.sock.connect(self._path)
 
 
@@ -111,6 +113,8 @@ def hostile(engine: Engine) -> Iterator[Hostile]:
         text = path.read_bytes()[size:].decode(errors="replace")
         at = text.find("Traceback")
         assert at < 0, text[max(0, at - 300) : at + 3000]
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: _everything(engine) == before, "all is as before")
     assert _everything(engine) == before
 
 

@@ -37,7 +37,7 @@ def post(engine: Engine, path: str, body: bytes) -> tuple[int, list[dict[str, ob
 
 def test_hostile_archives(engine: Engine) -> None:
     trash = engine.data_root / "overlay2" / "trash"
-    wait_until(lambda: not os.listdir(trash), "what loading the first image has left is removed", 20)
+    wait_until(lambda: not os.listdir(trash), "what loading the first image has left is removed")
     before, listed = files(engine.data_root), engine.docker("images", "-aq", "--no-trunc").stdout
     refused = 0
     for number in range(60):
@@ -54,5 +54,5 @@ def test_hostile_archives(engine: Engine) -> None:
         for found in set(engine.docker("images", "-aq", "--no-trunc").stdout.split()) - kept:
             engine.docker("rmi", "-f", found)
     assert 15 < refused < 60
-    wait_until(lambda: files(engine.data_root) == before, "nothing is left of them", 20)
+    wait_until(lambda: files(engine.data_root) == before, "nothing is left of them")
     assert engine.docker("images", "-aq", "--no-trunc").stdout == listed

@@ -82,7 +82,7 @@ def test_engine_killed_in_a_pull(engine: Engine, registry: Registry, tmp_path: P
             blobs.add(path)
             if len(blobs) == 3:  # the configuration, one layer, and the other, which is held back
                 reached.set()
-                held.wait(30)
+                held.wait(90)
         return None
 
     try:
@@ -90,11 +90,11 @@ def test_engine_killed_in_a_pull(engine: Engine, registry: Registry, tmp_path: P
         account = login(engine, proxy.host, tmp_path / "docker")
         proxy.fault = hold
         client = engine.popen(*account, "pull", "-q", proxied)
-        assert reached.wait(30)
+        assert reached.wait(90)
         time.sleep(0.5)  # the lower layer is registered meanwhile, or not: both must be right
         engine.kill("engine")
         held.set()
-        client.wait(60)
+        client.wait(180)
         engine.wait_ready()
         left = [path.name for path in (engine.data_root / "tmp").iterdir() if path.name.startswith("pull-")]
         assert not left or client.returncode == 0

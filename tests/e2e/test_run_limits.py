@@ -59,7 +59,7 @@ def test_a_slow_disk_does_not_hold_up_the_exit(engine: Engine, docker_command: s
     if disk is None or not disk.exists():
         pytest.skip("the data root is not on a block device")
     limit = ["--device-write-bps", f"{disk}:1kb", "--device-write-iops", f"{disk}:1"]
-    done = engine.docker("run", "--rm", *limit, "busybox", "sh", "-c", "seq 1 9999 > /f", timeout=30)
+    done = engine.docker("run", "--rm", *limit, "busybox", "sh", "-c", "seq 1 99999 > /f", timeout=90)
     assert done.stderr == ""
 
 
@@ -67,7 +67,7 @@ def test_health_check_that_cannot_be_started(engine: Engine, docker_command: str
     check = {"test": ["CMD", "/nosuch"], "interval": 100_000_000}
     engine.client.containers.run("busybox", ["sleep", "60"], name="sicker", detach=True, healthcheck=check)
     results: list[dict[str, object]] = []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while not results and time.monotonic() < deadline:
         results = json.loads(engine.docker("inspect", "-f", "{{json .State.Health.Log}}", "sicker").stdout)
     assert results[0]["ExitCode"] == -1

@@ -15,7 +15,7 @@ from tests.harness.readiness import wait_until
 pytestmark = pytest.mark.usefixtures("docker_command")
 
 PROMPT = "/ # "
-TIMEOUT = 15
+TIMEOUT = 90
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def post(engine: Engine, context: bytes = b"", query: str = "", **parameters: st
     done = subprocess.run(
         ["curl", "-sS", "--unix-socket", str(engine.socket), "--data-binary", "@-", *words,
          f"http://docker/v1.41/build?{query}"],
-        input=context, capture_output=True, check=True, timeout=60,
+        input=context, capture_output=True, check=True, timeout=120,
     )  # fmt: skip
     return done.stdout.decode()
 
@@ -82,7 +82,7 @@ def leftovers(engine: Engine) -> list[str]:
     return engine.docker("ps", "-aq").stdout.split() + contexts + shims
 
 
-def wait_nothing_left(engine: Engine, timeout: float = 30) -> None:
+def wait_nothing_left(engine: Engine, timeout: float = 90) -> None:
     """Raises ``AssertionError`` that says what is left after *timeout* seconds."""
     try:
         wait_until(lambda: not leftovers(engine), "nothing is left", timeout)

@@ -26,7 +26,7 @@ from tests.harness.readiness import answers, wait_until
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICES = ("containerd-shim", "engine", "apiserver")
 #: Seconds from SIGTERM to the end of a daemon: its own time for containers, and some.
-STOP_TIMEOUT = 60
+STOP_TIMEOUT = 120
 
 
 class Engine:
@@ -66,7 +66,7 @@ class Engine:
             path.write_text("{}")
         return path
 
-    def wait_ready(self, timeout: float = 60) -> None:
+    def wait_ready(self, timeout: float = 120) -> None:
         """Until the engine answers through the API; a daemon that ended fails at once."""
 
         def ready() -> bool:
@@ -132,7 +132,7 @@ class Engine:
         for handle in handles:
             os.close(handle)
         # A worker answers until it notices, and nobody does from then until the next API server listens.
-        psutil.wait_procs(workers, timeout=30)
+        psutil.wait_procs(workers, timeout=60)
         wait_until(
             lambda: all(self.service_pids().get(name, pids[name]) != pids[name] for name in names),
             f"{', '.join(names)} restarted",
@@ -150,7 +150,7 @@ class Engine:
         return environment | {"DOCKER_HOST": self.host, "DOCKER_CLI_HINTS": "false", "DOCKER_BUILDKIT": "0"}
 
     def docker(
-        self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 60
+        self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """The docker command; with *check* a failure is an assertion that shows what it printed."""
         raw = subprocess.run(
@@ -175,11 +175,26 @@ class Engine:
 
     @functools.cached_property
     def client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=self.host, timeout=60)
+        return docker.DockerClient(base_url=self.host, timeout=120)
 
     def load_images(self) -> None:
         self.client.images.load(busybox_archive())
 
-    def remove_containers(self) -> None:
-        for item in self.client.api.containers(all=True):
-            self.client.api.remove_container(item["Id"], force=True, v=True)
+    def remove_containers(self, prefix: str = "") -> None:
+        """Those whose names begin with *prefix*, until there is none.
+
+        Some may be going by themselves, or be removed for a client that has left.
+        """
+
+        def gone() -> bool:
+            everything = self.client.api.containers(all=True)
+            found = [item for item in everything if item["Names"][0].startswith(f"/{prefix}")]
+            for item in found:
+                try:
+                    self.client.api.remove_container(item["Id"], force=True, v=True)
+                except docker.errors.APIError as error:
+                    if error.status_code not in (404, 409):
+                        raise
+            return not found
+
+        wait_until(gone, "all containers are removed")

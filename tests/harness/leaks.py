@@ -16,7 +16,7 @@ from tests.harness.network import links, tables
 
 #: Seconds that the kernel gets to finish what was begun (a namespace dies some time after its
 #: last process).
-SETTLE = 10.0
+SETTLE = 60.0
 #: How test daemons name their roots and bridges (``Engine``).
 #: Parent of all containers' cgroups.
 CGROUP_PARENT = "wharfd"

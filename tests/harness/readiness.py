@@ -22,7 +22,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def answers(path: str | Path, url: str = "/_ping", timeout: float = 10) -> bool:
+def answers(path: str | Path, url: str = "/_ping", timeout: float = 30) -> bool:
     """True when a GET of *url* is answered by 200."""
     connection = UnixConnection(path, timeout)
     try:
@@ -34,8 +34,8 @@ def answers(path: str | Path, url: str = "/_ping", timeout: float = 10) -> bool:
         connection.close()
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30, poll: float = 0.02) -> None:
-    """Raises ``TimeoutError`` that names *what*."""
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 90, poll: float = 0.02) -> None:
+    """Raises ``TimeoutError`` that names *what*. *timeout* is for what never comes, not what is slow."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

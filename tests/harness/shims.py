@@ -38,7 +38,7 @@ CAPABILITIES = [
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def wait_for(check: Callable[[], Any], timeout: float = 10.0) -> Any:
+def wait_for(check: Callable[[], Any], timeout: float = 90.0) -> Any:
     """The first true value of *check*."""
     deadline = time.monotonic() + timeout
     while not (value := check()):
@@ -99,7 +99,7 @@ class Service:
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
         self._channel = grpc.insecure_channel(f"unix:{self.exec_root.shim_service}")
-        grpc.channel_ready_future(self._channel).result(20)
+        grpc.channel_ready_future(self._channel).result(90)
         self.tasks = rpc.TasksStub(self._channel)  # type: ignore[no-untyped-call]
         self.events = rpc.EventsStub(self._channel)  # type: ignore[no-untyped-call]
 
@@ -115,21 +115,21 @@ class Service:
         assert self.process is not None and self._channel is not None
         self._channel.close()
         self.process.terminate()
-        assert self.process.wait(10) == 0
+        assert self.process.wait(60) == 0
 
     def close(self) -> None:
         """End everything, whatever state it is in."""
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(grpc.RpcError):
-                for task in self.tasks.List(pb.ListRequest(), timeout=5).tasks:
-                    self.tasks.Delete(pb.DeleteRequest(id=task.id, kill=True), timeout=10)
+                for task in self.tasks.List(pb.ListRequest(), timeout=30).tasks:
+                    self.tasks.Delete(pb.DeleteRequest(id=task.id, kill=True), timeout=60)
             self.stop()
         for pid in self.shim_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def call(self, method: str, request: Any, timeout: float = 20) -> Any:
+    def call(self, method: str, request: Any, timeout: float = 90) -> Any:
         """A method of Tasks; raises the error that the service raised."""
         try:
             return getattr(self.tasks, method)(request, timeout=timeout)
@@ -186,10 +186,17 @@ class Service:
         self.start_task(container_id)
         return path
 
+    def gate(self, container_id: str) -> str:
+        """What a script says to wait for :meth:`open_gate`."""
+        return f"until test -e /go-{container_id}; do sleep 0.02; done"
+
+    def open_gate(self, container_id: str) -> None:
+        (self.rootfs / f"go-{container_id}").touch()
+
     def shell(self, container_id: str, script: str, **request: Any) -> str:
         return self.run(container_id, "/bin/sh", "-c", script, **request)
 
-    def wait(self, container_id: str, exec_id: str = "", timeout: float = 20) -> int:
+    def wait(self, container_id: str, exec_id: str = "", timeout: float = 90) -> int:
         request = pb.WaitRequest(id=container_id, exec_id=exec_id)
         return int(self.call("Wait", request, timeout).exit_status)
 
@@ -213,7 +220,7 @@ class Service:
 
     @contextlib.contextmanager
     def subscribed(self, since: int = 0) -> Iterator[Iterator[pb.Envelope]]:
-        stream = self.events.Subscribe(pb.SubscribeRequest(since=since), timeout=30)
+        stream = self.events.Subscribe(pb.SubscribeRequest(since=since), timeout=90)
         try:
             yield stream
         finally:
@@ -227,12 +234,12 @@ def hand_over(path: str | Path, stream: Stream | msgspec.Struct, **envelope: Any
         message = HandoverEnvelope(msgspec.msgpack.encode(stream), **envelope)
         fdpass.send(connection, message, [theirs.fileno()])
         theirs.close()
-        connection.settimeout(10)
+        connection.settimeout(60)
         ack, _ = fdpass.receive(connection, HandoverAck)
     if ack.failure is not None:
         ours.close()
         raise from_failure(ack.failure)
-    ours.settimeout(20)
+    ours.settimeout(60)
     return ours
 
 

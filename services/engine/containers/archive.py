@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _RUNNING = (Status.RUNNING, Status.PAUSED)
 #: Seconds until the end of a process that is gone is known for certain, and between two looks.
-_EXIT_KNOWN, _LOOK = 5.0, 0.01
+_EXIT_KNOWN, _LOOK = 30.0, 0.01
 
 
 def register(router: Router, services: Services) -> None:

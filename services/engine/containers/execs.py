@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 
@@ -15,6 +16,7 @@ from services.engine.containers.model import Entry, Exec
 from services.engine.containers.services import Services
 from services.engine.containers.spec_exec import build_process
 from services.engine.containers.wait import until
+from services.engine.shims import ATTEMPTS
 from services.protocol import task_pb2 as pb
 from services.protocol.api.execs import ExecConfig, ExecInspect, ExecStart, IdReply, ProcessConfig
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, Unavailable, WharfError
@@ -124,25 +126,28 @@ async def prepare(services: Services, entry: Entry, exec_: Exec) -> None:
 
 
 async def _register_at_shim(services: Services, request: pb.ExecProcessRequest) -> None:
-    try:
-        await services.shims.exec(request)
-    except Unavailable:
-        # The task service went away; it may have passed the call on before it could answer.
+    for _ in range(ATTEMPTS - 1):
         try:
-            await services.shims.state(request.id, request.exec_id)
-        except NotFound:
             await services.shims.exec(request)
+            return
+        except Unavailable:
+            # The task service went away; it may have passed the call on before it could answer.
+            with contextlib.suppress(NotFound):
+                await services.shims.state(request.id, request.exec_id)
+                return
+    await services.shims.exec(request)
 
 
 async def _start_at_shim(services: Services, request: pb.StartRequest) -> int:
     """Pid of the started exec, which may have been started although the answer was lost."""
-    try:
-        return (await services.shims.start(request)).pid
-    except Unavailable:
-        state = await services.shims.state(request.id, request.exec_id)
-        if state.status == pb.PREPARED:
+    for _ in range(ATTEMPTS - 1):
+        try:
             return (await services.shims.start(request)).pid
-        return state.pid
+        except Unavailable:
+            state = await services.shims.state(request.id, request.exec_id)
+            if state.status != pb.PREPARED:
+                return state.pid
+    return (await services.shims.start(request)).pid
 
 
 async def _start_detached(services: Services, entry: Entry, exec_: Exec) -> None:

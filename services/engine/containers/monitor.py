@@ -24,7 +24,7 @@ from services.engine.containers.mounts import release_mounts
 from services.engine.containers.remove import remove
 from services.engine.containers.services import Services
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import Conflict, NotFound
+from services.protocol.errors import Conflict, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +117,13 @@ async def _record_exit(services: Services, entry: Entry, exit_: pb.TaskExit) -> 
 
 
 async def _acknowledge(services: Services, entry: Entry) -> None:
-    with contextlib.suppress(NotFound):
+    """What follows an exit happens all the same: a shim that cannot be told goes with the container."""
+    try:
         await services.shims.delete(entry.id)
+    except NotFound:
+        pass
+    except Unavailable as error:
+        log.warning("the shim of container %s has not ended: %s", entry.id, error)
 
 
 async def _acknowledge_stale(services: Services, entry: Entry, exit_: pb.TaskExit) -> None:

@@ -32,6 +32,7 @@ from services.engine.containers.spec_exec import user_ref
 from services.engine.containers.spec_namespaces import network_owner
 from services.engine.contracts import Sandbox
 from services.engine.scopes import Undo
+from services.engine.shims import ATTEMPTS
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import (
@@ -197,27 +198,29 @@ async def _create_task(services: Services, request: pb.CreateTaskRequest) -> int
     It may be there already: a restarted engine goes on with what it left half-way, and a task
     service that went away may have passed the call on before it could answer.
     """
-    try:
-        return (await services.shims.create(request)).pid
-    except (Conflict, Unavailable) as error:
-        task = await services.shims.state(request.id)
-        if task.status == pb.CREATED:
-            return task.pid
-        if task.status != pb.PREPARED or isinstance(error, Conflict):
-            raise
-        return (await services.shims.create(request)).pid
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return (await services.shims.create(request)).pid
+        except (Conflict, Unavailable) as error:
+            task = await services.shims.state(request.id)
+            if task.status == pb.CREATED:
+                return task.pid
+            if task.status != pb.PREPARED or isinstance(error, Conflict):
+                raise
+    return (await services.shims.create(request)).pid
 
 
 async def _start_task(services: Services, request: pb.StartRequest) -> pb.StartResponse:
-    try:
-        return await services.shims.start(request)
-    except Unavailable:
-        task = await services.shims.state(request.id)
-        if task.started_at:
-            return pb.StartResponse(pid=task.pid, started_at=task.started_at)
-        if task.status != pb.CREATED:
-            raise
-        return await services.shims.start(request)
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await services.shims.start(request)
+        except Unavailable:
+            task = await services.shims.state(request.id)
+            if task.started_at:
+                return pb.StartResponse(pid=task.pid, started_at=task.started_at)
+            if task.status != pb.CREATED:
+                raise
+    return await services.shims.start(request)
 
 
 async def _both(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:

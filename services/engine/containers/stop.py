@@ -23,7 +23,7 @@ from services.protocol.errors import (
 )
 
 #: Seconds to wait for the exit after SIGKILL, and after a stop signal that could not be sent.
-KILL_WAIT, FAILED_SIGNAL_WAIT = 10.0, 2.0
+KILL_WAIT, FAILED_SIGNAL_WAIT = 30.0, 2.0
 
 
 def stop_signal(entry: Entry) -> int:

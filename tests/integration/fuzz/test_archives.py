@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,9 @@ def state(s: Storage) -> dict[str, Any]:
 
 async def settled(s: Storage, before: dict[str, Any], what: str) -> None:
     """What was removed goes in the background."""
-    for _ in range(200):
-        if state(s) == before:
-            return
+    deadline = time.monotonic() + 90
+    while (now := state(s)) != before and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
-    now = state(s)
     assert now == before, f"seed {SEED}, {what} left something"
 
 

@@ -41,7 +41,7 @@ from tests.integration.fuzz import images, tars
 #: Bytes of the file system that cases write to, and of memory beyond what the process starts with.
 _DISK, _MEMORY = 48 << 20, 512 << 20
 #: Seconds that a case may take.
-_TIME = 10
+_TIME = 30
 #: Between two looks at the canary. A failed look runs the cases since the last one again, one by one.
 _LOOK = 25
 _STORE = "/store"

@@ -43,8 +43,10 @@ class Box:
             libc = ctypes.CDLL(None)
             libc.prctl(1, signal.SIGKILL)
             libc.unshare(0x40000000)
-            os.write(done, b"x")
-            os.closerange(3, 1024)  # a forked copy of the controller's sockets would hold its ports
+            os.dup2(done, 3)
+            os.closerange(4, 1024)  # a forked copy of the controller's sockets would hold its ports
+            os.write(3, b"x")
+            os.close(3)
             while True:
                 signal.pause()
         os.close(done)
@@ -86,7 +88,7 @@ class Box:
         def make() -> socket.socket:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.bind(("0.0.0.0", port))
-            sock.settimeout(2)
+            sock.settimeout(30)
             return sock
 
         sock = namespace.inside(self.pid, make)
@@ -96,6 +98,9 @@ class Box:
     def fetch(self, address: str, port: int) -> str:
         """What a server says to this box; "" if nobody answers."""
         return namespace.inside(self.pid, lambda: fetch(address, port))
+
+    def gets_nothing(self, address: str, port: int) -> bool:
+        return namespace.inside(self.pid, lambda: gets_nothing(address, port))
 
     def links(self) -> list[str]:
         return sorted(namespace.inside(self.pid, lambda: [name for _, name in socket.if_nameindex()]))
@@ -126,12 +131,17 @@ class Box:
         os.waitpid(self.pid, 0)
 
 
-def fetch(address: str, port: int) -> str:
+def fetch(address: str, port: int, timeout: float = 30) -> str:
     try:
-        with socket.create_connection((address, port), timeout=1.5) as connection:
+        with socket.create_connection((address, port), timeout=timeout) as connection:
             return connection.recv(200).decode()
     except OSError:
         return ""
+
+
+def gets_nothing(address: str, port: int) -> bool:
+    """Whether nobody answers; what is dropped is tried twice by the kernel."""
+    return not fetch(address, port, 1.5)
 
 
 class Lab:

@@ -35,13 +35,13 @@ def ask(lab: Lab, box: Box, name: str, kind: int = message.A, *, tcp: bool = Fal
 
     def work() -> bytes:
         if tcp:
-            with socket.create_connection(SERVER, timeout=3) as stream:
+            with socket.create_connection(SERVER, timeout=30) as stream:
                 data = query(name, kind)
                 stream.sendall(struct.pack(">H", len(data)) + data)
                 (length,) = struct.unpack(">H", stream.recv(2, socket.MSG_WAITALL))
                 return stream.recv(length, socket.MSG_WAITALL)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(6)
+            sock.settimeout(30)
             sock.sendto(query(name, kind), SERVER)
             data, sender = sock.recvfrom(2000)
             assert sender == SERVER
@@ -156,7 +156,7 @@ def test_internal_network_asks_nobody(lab: Lab) -> None:
     box = lab.box("box", "inner")
     start = time.monotonic()
     assert rcode(ask(lab, box, "example.test")) == message.SERVFAIL
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 3.9  # a server would be waited for for four seconds
     assert addresses(ask(lab, box, "box")) == [box.address]
 
 

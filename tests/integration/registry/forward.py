@@ -49,7 +49,7 @@ class ForwardProxy(WebServer):
     def _forward(self, request: Request) -> None:
         parts = urlsplit(request.path)
         port = self.routes[f"{parts.hostname}:{parts.port or 80}"]
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         headers = {name: value for name, value in request.headers.items() if not name.startswith("Proxy-")}
         connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
         answer = connection.getresponse()
@@ -67,7 +67,7 @@ class ForwardProxy(WebServer):
             request.send_response(403)
             request.end_headers()
             return
-        with socket.create_connection(("127.0.0.1", port), 10) as other:
+        with socket.create_connection(("127.0.0.1", port), 60) as other:
             request.send_response(200)
             request.end_headers()
             with contextlib.suppress(OSError):

@@ -37,9 +37,7 @@ class Registry:
         self, root: Path, *, password: bool = False, tls: bool = False, client_authority: Path | None = None
     ) -> None:
         self.root = root
-        self.port = free_port()
-        self.host = f"127.0.0.1:{self.port}"
-        http_: dict[str, Any] = {"addr": self.host}
+        http_: dict[str, Any] = {}
         if tls:
             make_certificate(root)
             certificate: dict[str, Any] = {"certificate": str(root / "tls.crt"), "key": str(root / "tls.key")}
@@ -55,12 +53,24 @@ class Registry:
         if password:
             (root / "htpasswd").write_text(HTPASSWD)
             document["auth"] = {"htpasswd": {"realm": "test", "path": str(root / "htpasswd")}}
-        (root / "config.yml").write_text(json.dumps(document))
-        with (root / "registry.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [str(BINARY), "serve", str(root / "config.yml")], stdout=log, stderr=log
-            )
-        wait_until(self._listens, "the registry listens", 20)
+        while not self._started(document):
+            pass
+
+    def _started(self, document: dict[str, Any]) -> bool:
+        """False if somebody was faster to take the port."""
+        self.port = free_port()
+        self.host = document["http"]["addr"] = f"127.0.0.1:{self.port}"
+        (self.root / "config.yml").write_text(json.dumps(document))
+        path = self.root / "registry.log"
+        with path.open("wb") as log:
+            command = [str(BINARY), "serve", str(self.root / "config.yml")]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(lambda: self._listens() or self.process.poll() is not None, "the registry listens")
+        if self.process.poll() is None:
+            return True
+        said = path.read_text()
+        assert "address already in use" in said, said
+        return False
 
     def _listens(self) -> bool:
         with socket.socket() as sock:
@@ -76,7 +86,7 @@ class Registry:
         return base / value[:2] / value / "data"
 
     def manifest(self, name: str, tag: str = "latest") -> dict[str, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", f"/v2/{name}/manifests/{tag}", headers={"Accept": MANIFEST})
         answer = connection.getresponse()
         data = answer.read()
@@ -87,7 +97,7 @@ class Registry:
 
     def put_manifest(self, name: str, tag: str, document: Any, media_type: str = MANIFEST) -> str:
         data = json.dumps(document).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("PUT", f"/v2/{name}/manifests/{tag}", data, {"Content-Type": media_type})
         answer = connection.getresponse()
         told = answer.read()
@@ -145,7 +155,7 @@ class Proxy(WebServer):
             request.send_header("Content-Length", "0")
             request.end_headers()
             return
-        connection = http.client.HTTPConnection("127.0.0.1", self._registry.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._registry.port, timeout=60)
         connection.request(request.command, request.path, body or None, {**headers, "Host": self.host})
         answer = connection.getresponse()
         data = answer.read()

@@ -22,6 +22,8 @@ from tests.integration.registry.test_faults import nothing_left
 LAYER = layer({"noise": os.urandom(400_000)})
 ME = Credentials("me", "secret")
 BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
+#: Seconds that a client here waits for a server's next byte.
+PATIENCE = 2.0
 Misled = Callable[[Request], bool]
 
 
@@ -154,17 +156,17 @@ def too_short(request: Request) -> bool:
 
 def stalled(request: Request) -> bool:
     begun(request, len(LAYER), LAYER[:100_000])
-    time.sleep(2)
+    time.sleep(2 * PATIENCE)
     cut(request)
     return True
 
 
 def dripping(request: Request) -> bool:
-    """Slow, but never silent for as long as a read may take."""
+    """Slow, but never silent for as long as a read may take, though longer in all."""
     begun(request, len(LAYER), b"")
     for at in range(0, len(LAYER), 40_000):
         request.wfile.write(LAYER[at : at + 40_000])
-        time.sleep(0.1)
+        time.sleep(0.25)
     return True
 
 
@@ -193,13 +195,13 @@ def rubbish(request: Request) -> bool:
 def test_another_attempt_helps(
     liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Misled
 ) -> None:
-    monkeypatch.setattr(transport, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
     spoiled(liar, 2, how)
     pulled(tmp_path, liar)
 
 
 def test_slow_is_not_dead(liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
     spoiled(liar, 1, dripping)
     pulled(tmp_path, liar)
     assert len([path for path, _, _ in liar.seen if digest(LAYER) in path]) == 1
@@ -217,7 +219,7 @@ def test_slow_is_not_dead(liar: Liar, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_attempts_end(
     liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Misled, text: str
 ) -> None:
-    monkeypatch.setattr(transport, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
     spoiled(liar, 1000, how)
     if how is too_long:
         liar.misled = cut_at_once(liar)

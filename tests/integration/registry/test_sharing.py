@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
 from pathlib import Path
 
 import pytest
 
 from services.protocol.verbs.containers import CommitArgs
+from tests.harness.groups import kill_group
 from tests.integration.registry.conftest import Place, layer, place
 from tests.integration.registry.servers import Fault, Proxy, Registry
 from tests.integration.registry.test_faults import nothing_left
@@ -31,7 +31,7 @@ class Gate:
     def __call__(self, method: str, path: str) -> Fault | None:
         if method == "GET" and self._digest in path:
             self.asked += 1
-            self._open.wait(20)
+            self._open.wait(90)
         return None
 
     def open(self) -> None:
@@ -160,8 +160,7 @@ def test_an_engine_that_is_killed(registry: Registry, tmp_path: Path, delay: flo
     assert os.read(reading, 1) == b"1"
     os.close(reading)
     threading.Event().wait(delay)
-    os.killpg(pid, signal.SIGKILL)
-    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), "it ended before it was killed"
+    assert os.WIFSIGNALED(kill_group(pid)), "it ended before it was killed"
 
     async def check() -> None:
         async with place(root) as p:

@@ -48,7 +48,7 @@ class Runtime:
 
     def __call__(self, *args: str, **options: object) -> Done:
         return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            self.command(*args), capture_output=True, text=True, timeout=20, **options
+            self.command(*args), capture_output=True, text=True, timeout=90, **options
         )
 
     def create(self, *flags: str) -> Done:
@@ -63,7 +63,7 @@ class Runtime:
                 stdout=out,
                 stderr=err,
                 text=True,
-                timeout=20,
+                timeout=90,
             )
             err.seek(0)
             done.stderr = err.read()
@@ -73,7 +73,7 @@ class Runtime:
         return str(json.loads(self("state", self.id).stdout)["status"])
 
     def until(self, status: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 90
         while self.status() != status:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -129,13 +129,13 @@ def test_run_forwards_signals(runtime: Runtime) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 5
+        assert process.wait(90) == 5
 
 
 def test_run_with_a_terminal(runtime: Runtime) -> None:
     runtime.write("sh", "-c", "tty; stty size; read line; echo got $line; exit 4", terminal=True)
     command = runtime.command("run", "-b", str(runtime.bundle), runtime.id)
-    child = pexpect.spawn(command[0], command[1:], timeout=20, dimensions=(33, 77))
+    child = pexpect.spawn(command[0], command[1:], timeout=90, dimensions=(33, 77))
     child.expect("/dev/pts/0\r\n33 77\r\n")
     child.sendline("hello")
     child.expect("got hello\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,8 @@ def test_slow_client_makes_the_container_wait_and_nothing_else(service: Service,
     slow = hand_over(path, Attach(stdout=True))
     service.start_task(name)
     time.sleep(0.3)
-    begin = time.monotonic()
+    # Answered although nobody reads.
     assert service.call("State", pb.StateRequest(id=name)).status == pb.RUNNING
-    assert time.monotonic() - begin < 0.5
     assert len(frames(read_all(slow))[1]) == 30_000_000
     assert service.wait(name) == 0
     service.delete(name)
@@ -93,7 +93,7 @@ def test_exit_does_not_wait_for_a_slow_client(service: Service, name: str) -> No
     service.create(name, "head", "-c", "900000", "/dev/zero")
     slow = hand_over(path, Attach(stdout=True))
     service.start_task(name)
-    assert service.wait(name, timeout=5) == 0
+    assert service.wait(name, timeout=20) == 0
     service.delete(name)
     assert len(frames(read_all(slow))[1]) == 900_000, "the rest comes although the task is deleted"
 
@@ -109,7 +109,7 @@ def test_terminal(service: Service, name: str) -> None:
     assert b"11 22\r\nerr\r\n" in read_until(connection, b"err\r\n")
     connection.sendall(b"sleep 100\n")
     read_until(connection, b"sleep 100\r\n")
-    time.sleep(0.1)
+    wait_for(lambda: runs(service, name, b"sleep\x00100"))
     connection.sendall(b"\x03")
     read_until(connection, b"^C\r\n~ # \x1b[6n")
     with service.subscribed() as events:
@@ -125,6 +125,11 @@ def test_terminal(service: Service, name: str) -> None:
     assert b"exit 9" in read_all(again)
     assert service.wait(name) == 9
     service.delete(name)
+
+
+def runs(service: Service, name: str, command: bytes) -> bool:
+    pids = service.call("Pids", pb.PidsRequest(id=name)).pids
+    return any(Path(f"/proc/{pid}/cmdline").read_bytes().startswith(command) for pid in pids)
 
 
 def test_terminal_of_an_exec(service: Service, name: str) -> None:
@@ -165,15 +170,26 @@ def test_attach_to_logs_alone(service: Service, name: str) -> None:
 
 
 def test_follow_to_the_end(service: Service, name: str) -> None:
-    path = service.shell(name, "for i in 1 2 3; do echo tick $i; sleep 0.1; done")
+    path = service.shell(name, f"echo tick 1; {service.gate(name)}; echo tick 2; sleep 0.1; echo tick 3")
+    wait_for(lambda: service.log_path(name).read_bytes().endswith(b"\n"))
     raw = hand_over(path, ReadLogs(follow=True, multiplexed=False))
     last = hand_over(path, ReadLogs(follow=True, multiplexed=False, tail=0))
     chunked = hand_over(path, ReadLogs(follow=True, multiplexed=False), chunked=True)
+    service.open_gate(name)
     assert read_all(raw) == b"tick 1\ntick 2\ntick 3\n"
-    assert read_all(last).endswith(b"tick 2\ntick 3\n")
-    data = read_all(chunked)
-    assert data.endswith(b"0\r\n\r\n") and b"7\r\ntick 3\n\r\n" in data
+    assert read_all(last) == b"tick 2\ntick 3\n"
+    assert b"".join(chunks(read_all(chunked))) == b"tick 1\ntick 2\ntick 3\n"
     service.delete(name)
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    """Of a body in HTTP's chunked coding, which is whole."""
+    while data != b"0\r\n\r\n":
+        size, _, rest = data.partition(b"\r\n")
+        length = int(size, 16)
+        yield rest[:length]
+        assert rest[length : length + 2] == b"\r\n"
+        data = rest[length + 2 :]
 
 
 def test_without_follow_it_ends_at_once(service: Service, name: str) -> None:
@@ -206,7 +222,7 @@ def test_many_followers(service: Service, name: str) -> None:
 
 def test_until_ends_a_follow(service: Service, name: str) -> None:
     path = service.shell(name, "while :; do echo x; sleep 0.05; done")
-    until = time.time_ns() + 500_000_000
+    until = time.time_ns() + 1_500_000_000
     shown = read_all(hand_over(path, ReadLogs(follow=True, until=until, multiplexed=False)))
     assert shown.count(b"x\n") >= 4
     service.delete(name)
@@ -231,11 +247,17 @@ def test_the_log_of_a_fast_writer_ends_and_the_attach_begins(service: Service, n
             received.extend(connection.recv(1 << 15))
             time.sleep(0.002)
 
+    def written() -> int:
+        return service.log_path(name).stat().st_size
+
+    def waits() -> bool:
+        size = written()
+        time.sleep(0.3)
+        return written() == size
+
     read(4 << 20)
-    size = service.log_path(name).stat().st_size
-    assert size < 60_000_000  # a line is 72 bytes and more: it is not all there
-    time.sleep(0.3)
-    assert service.log_path(name).stat().st_size == size
+    wait_for(waits)
+    assert written() < 60_000_000  # a line is 72 bytes and more: it is not all there
     read(6_500_000)
     lines = frames(bytes(received))[1].split(b"\n")
     assert lines[:-2] == [b"%d" % number for number in range(1, len(lines) - 1)]

@@ -92,10 +92,11 @@ def test_events_in_order(service: Service, name: str) -> None:
     with service.subscribed() as stream:
         while not next(stream).HasField("synchronised"):
             pass
-        service.shell(name, "sleep 0.3; exit 4")
+        service.shell(name, f"{service.gate(name)}; exit 4")
         service.add_exec(name, "e1", "sh", "-c", "exit 5")
         service.call("Start", pb.StartRequest(id=name, exec_id="e1"))
         assert service.wait(name, "e1") == 5
+        service.open_gate(name)
         service.wait(name)
         seen: list[pb.Envelope] = []
         while not (seen and seen[-1].HasField("exit") and not seen[-1].exit.exec_id):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.storage.storage import storage
+from tests.harness.groups import kill_group
+from tests.integration.storage.storage import Storage, storage
 from tests.suites.trees import entry, image_archive, tar
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="extracts as root")
@@ -25,8 +26,9 @@ def test_a_killed_helper_leaves_nothing(tmp_path: Path, helper: str) -> None:
     async def body() -> None:
         async with storage(tmp_path / "root") as s:
             load = asyncio.ensure_future(s.load(ARCHIVE))
-            while s.helpers.calls[-1:] != [helper] or not s.helpers.pids:
-                await asyncio.sleep(0.0005)
+            while not await seen(s, helper, load):
+                await s.images.remove("big:1", force=True, prune=True)
+                load = asyncio.ensure_future(s.load(ARCHIVE))
             for pid in list(s.helpers.pids):
                 os.kill(pid, signal.SIGKILL)
             assert await load == [
@@ -38,6 +40,15 @@ def test_a_killed_helper_leaves_nothing(tmp_path: Path, helper: str) -> None:
             assert (await s.load(ARCHIVE))[-1] == {"stream": "Loaded image: big:1\n"}
 
     asyncio.run(body())
+
+
+async def seen(s: Storage, helper: str, load: asyncio.Future[object]) -> bool:
+    """As soon as *helper* runs; False if *load* has ended before anybody saw it run."""
+    while s.helpers.running()[-1:] != [helper]:
+        if load.done():
+            return False
+        await asyncio.sleep(0.0005)
+    return True
 
 
 def _engine(root: Path, driver: str, ready: int) -> None:
@@ -82,8 +93,7 @@ def _kill_and_restart(root: Path, driver: str, delay: float) -> None:
     assert os.read(reading, 1) == b"1"
     os.close(reading)
     time.sleep(delay)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    kill_group(pid)
 
     async def check() -> None:
         async with storage(root, driver) as s:
@@ -109,12 +119,15 @@ def test_a_cancelled_load_leaves_nothing(tmp_path: Path) -> None:
     async def body() -> None:
         async with storage(tmp_path / "root") as s:
             load = asyncio.ensure_future(s.load(ARCHIVE))
-            while "docker-applylayer" not in s.helpers.calls:
-                await asyncio.sleep(0.0005)
+            while not await seen(s, "docker-applylayer", load):
+                await s.images.remove("big:1", force=True, prune=True)
+                load = asyncio.ensure_future(s.load(ARCHIVE))
             load.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await load
-            await asyncio.sleep(0.1)
+            async with asyncio.timeout(90):  # what it has made is removed in the background
+                while s.layer_directories() or os.listdir(s.root / "tmp") != ["root"]:
+                    await asyncio.sleep(0.01)
             assert s.names() == []
             assert s.layer_directories() == set()
             assert os.listdir(s.root / "tmp") == ["root"]

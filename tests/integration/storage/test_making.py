@@ -77,7 +77,7 @@ class Work:
 def run(tmp_path: Path, test: Callable[[Storage], Awaitable[None]], driver: str = "overlay2") -> None:
     async def body() -> None:
         async with storage(tmp_path / "root", driver) as made:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await test(made)
             assert made.layer_directories() == set()
             assert os.listdir(made.root / "image" / driver / "layerdb") == []

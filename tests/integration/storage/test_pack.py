@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -18,14 +19,14 @@ from pathlib import Path
 import pytest
 
 from reexec.archive import syscalls
-from reexec.archive.rootfs import MountSpec, RootSpec, enter
+from reexec.archive.rootfs import MountSpec, RootSpec, enter, gone, reach
 from reexec.helpers.stat import go_mode
 from reexec.helpers.tar import Tar
 from reexec.helpers.untar import Untar
 from services.engine.containers.archive import absolute, base_name
 from services.engine.helpers import document
 from services.protocol.api.containers import Config
-from services.protocol.errors import InvalidParameter, NotFound, SystemError_, WharfError
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, SystemError_, WharfError
 from services.protocol.verbs.containers import CommitArgs
 from tests.integration.storage.conftest import Home
 from tests.integration.storage.storage import Storage, storage
@@ -303,6 +304,24 @@ def test_a_process_that_ends_once_its_archive_is_being_read(tmp_path: Path) -> N
     run(tmp_path, test)
 
 
+def test_a_process_that_is_reaped_while_its_root_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the kernel says "permission denied"."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    opened = os.open
+
+    def late(path: str, flags: int) -> int:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(path, flags)
+
+    monkeypatch.setattr(os, "open", late)
+    with pytest.raises(Conflict, match=gone(pid)):
+        reach(RootSpec(pid=pid))
+
+
 def unread(pipe: int) -> int:
     """Bytes in *pipe* (pipe(7), FIONREAD)."""
     return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0]
@@ -356,7 +375,7 @@ def test_a_commit_whose_helper_dies_leaves_nothing(tmp_path: Path) -> None:
         inside(s.layers.mounts(ID), tmp_path / "mnt", lambda: Path("/big").write_bytes(b"x" * 50_000_000))
         before = s.layer_directories()
         commit = asyncio.ensure_future(s.layers.commit(ID))
-        while len(s.helpers.pids) < 2:
+        while len(s.helpers.pids) < 2 and not commit.done():
             await asyncio.sleep(0.0005)
         for pid in list(s.helpers.pids):
             os.kill(pid, signal.SIGKILL)

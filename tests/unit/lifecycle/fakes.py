@@ -266,13 +266,11 @@ class World:
 
 def run(test: Coroutine[Any, Any, T]) -> T:
     """Run a test's coroutine, which is not to take long."""
-    return asyncio.run(asyncio.wait_for(test, 20))
+    return asyncio.run(asyncio.wait_for(test, 120))
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Until *condition* holds; fails after two seconds."""
-    for _ in range(400):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not happen within two seconds")
+    """Until *condition* holds."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.005)

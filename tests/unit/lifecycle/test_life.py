@@ -14,7 +14,14 @@ from services.engine.rpc import Context
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import RestartPolicy, WaitReply
-from services.protocol.errors import Conflict, InvalidParameter, NotFound, NotModified, SystemError_
+from services.protocol.errors import (
+    Conflict,
+    InvalidParameter,
+    NotFound,
+    NotModified,
+    SystemError_,
+    Unavailable,
+)
 from services.protocol.verbs.containers import WaitArgs
 from tests.unit.lifecycle.fakes import World, eventually, run
 
@@ -97,6 +104,41 @@ def test_a_failed_network_ends_the_shim(tmp_path: Path) -> None:
         with pytest.raises(SystemError_, match="failed to set up container networking: no"):
             await start.start(world.services, entry)
         assert not world.shims.all and world.names() == ["destroy"]
+        await world.close()
+
+    run(test())
+
+
+def test_a_removal_follows_an_exit_that_could_not_be_acknowledged(tmp_path: Path) -> None:
+    """Whoever waits for it would wait for ever."""
+
+    async def test() -> None:
+        world = World(tmp_path)
+        await _watched(world)
+        entry = await world.container(auto_remove=True)
+        await start.start(world.services, entry)
+        gone = mock.AsyncMock(side_effect=[Unavailable("containerd-shim: Socket closed"), NotFound("gone")])
+        with mock.patch.object(world.shims, "delete", gone):
+            world.shims.end(entry.id, 0)
+            await eventually(lambda: "destroy" in world.names())
+        assert gone.await_count == 2
+        await world.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("method", ["create", "start"])
+def test_a_start_outlives_task_services_that_are_killed(tmp_path: Path, method: str) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        lost = Unavailable("containerd-shim: Socket closed")
+        dying = mock.AsyncMock(
+            side_effect=[lost, lost, lost, mock.DEFAULT], wraps=getattr(world.shims, method)
+        )
+        with mock.patch.object(world.shims, method, dying):
+            await start.start(world.services, entry)
+        assert entry.state.status is Status.RUNNING and dying.await_count == 4
         await world.close()
 
     run(test())
