@@ -106,6 +106,9 @@ def _before_fork(arbiter: Any, worker: Any) -> None:
 
 
 def _in_worker(arbiter: Any, worker: Any) -> None:
+    # The arbiter's handlers are inherited and do nothing here; the worker's own come after its imports.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     setproctitle.setproctitle(TITLE)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 #: Seconds that a cleanup may take before it is given up with an error in the log.
-CLEANUP_TIMEOUT = 10.0
+CLEANUP_TIMEOUT = 30.0
 
 
 class Background:

@@ -55,7 +55,7 @@ def start_server(root: Path) -> Iterator[Server]:
         yield Server(root, client, port, process, log)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(90)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def wait_until_answers(client: Client, log: Path) -> None:
-    for _ in range(200):
+    for _ in range(2000):
         try:
             if client.request("GET", "/_ping")[0] == 200:
                 return

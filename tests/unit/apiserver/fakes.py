@@ -60,7 +60,7 @@ class FakeEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(ready),))
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     async def _run(self, ready: threading.Event) -> None:
         descriptors = Descriptors(self.root)
@@ -90,7 +90,7 @@ class FakeEngine:
         """Call *work* in the engine's loop."""
         done = threading.Event()
         self._loop.call_soon_threadsafe(lambda: (work(), done.set()))
-        assert done.wait(10)
+        assert done.wait(60)
 
     def publish(self, action: str, name: str, kind: str = "container", **attributes: str) -> None:
         events = self.events
@@ -100,7 +100,7 @@ class FakeEngine:
     def stop(self) -> None:
         if self._thread is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(20)
+            self._thread.join(60)
             assert not self._thread.is_alive()
             self._thread = None
 
@@ -151,7 +151,7 @@ class Client:
 
     def connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(20)
+        sock.settimeout(60)
         sock.connect(str(self.path))
         return sock
 
@@ -166,7 +166,7 @@ class Client:
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("docker", timeout=20)
+        connection = http.client.HTTPConnection("docker", timeout=60)
         connection.sock = self.connect()
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         given = {"Content-Type": "application/json"} if data is not None else {}

@@ -40,7 +40,7 @@ def test_waiting_for_an_engine_is_bounded(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(Unavailable, match="engine is not available"):
         with_engine(tmp_path, lambda engine: engine.call(verbs.START, Ref("c")))
-    assert 0.4 <= time.monotonic() - began < 5
+    assert 0.4 <= time.monotonic() - began < 30
 
 
 def test_an_engine_that_does_not_answer_meets_the_deadline(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_an_engine_that_does_not_answer_meets_the_deadline(tmp_path: Path) -> No
     async def ask(engine: Engine) -> None:
         with pytest.raises(DeadlineExceeded):
             await engine.call(verbs.START, Ref("c"), timeout=0.3)
-        for _ in range(100):
+        for _ in range(3000):
             if cancelled:
                 break
             await asyncio.sleep(0.02)

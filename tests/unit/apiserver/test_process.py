@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from services.protocol.errors import NotFound
 from services.protocol.fdpass import Handover, HandoverEnvelope
 from services.protocol.verbs import containers as verbs
 from services.protocol.verbs import system as system_verbs
+from tests.harness.readiness import wait_until
 from tests.unit.apiserver.conftest import Server, wait_until_answers
 from tests.unit.apiserver.fakes import FakeEngine, FakeShim
 
@@ -44,7 +46,7 @@ def test_both_processes_have_the_title(server: Server) -> None:
 def test_a_killed_worker_is_replaced(server: Server) -> None:
     worker = server.worker
     os.kill(worker, signal.SIGKILL)
-    for _ in range(200):
+    for _ in range(2000):
         with contextlib.suppress(IndexError):
             if server.worker != worker:
                 break
@@ -56,7 +58,7 @@ def test_a_killed_worker_is_replaced(server: Server) -> None:
 def test_hangup_leaves_the_listeners_alone(server: Server) -> None:
     worker = server.worker
     server.process.send_signal(signal.SIGHUP)
-    for _ in range(200):
+    for _ in range(2000):
         with contextlib.suppress(IndexError):
             if server.worker != worker and not _alive(worker):
                 break
@@ -77,7 +79,7 @@ def test_streams_end_when_the_server_stops(tmp_path: Path, engine: FakeEngine, s
         while chunk := sock.recv(4096):
             data += chunk
         assert data.endswith(b"0\r\n\r\n")
-    for _ in range(200):
+    for _ in range(2000):
         if not _alive(worker):
             break
         time.sleep(0.05)
@@ -208,6 +210,16 @@ def test_sockets_passed_by_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
         found.close()
 
 
+def test_the_arbiters_death_ends_a_worker_that_has_just_been_forked(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "services.apiserver.main", "--exec-root", str(tmp_path)]
+    with subprocess.Popen([*command, "--host", f"unix://{tmp_path}/docker.sock"]) as arbiter:
+        children = Path(f"/proc/{arbiter.pid}/task/{arbiter.pid}/children")
+        wait_until(lambda: children.read_text() != "", "a worker is forked", poll=0.001)
+        worker = int(children.read_text())
+        arbiter.kill()
+    wait_until(lambda: not _alive(worker), "the worker has ended")
+
+
 def test_the_arbiters_death_ends_the_worker(tmp_path: Path) -> None:
     from tests.unit.apiserver.conftest import start_server
 
@@ -215,7 +227,7 @@ def test_the_arbiters_death_ends_the_worker(tmp_path: Path) -> None:
         worker = server.worker
         server.process.kill()
         server.process.wait()
-        for _ in range(200):
+        for _ in range(2000):
             if not _alive(worker):
                 break
             time.sleep(0.05)

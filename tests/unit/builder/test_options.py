@@ -112,9 +112,9 @@ def test_exclusions() -> None:
 )
 def test_patterns_of_many_wildcards_take_no_time(pattern: str) -> None:
     """A ``.dockerignore`` is the client's, and matched in the engine."""
-    began = time.monotonic()
+    began = time.process_time()
     flat, deep = "a" * 200, "/".join("a" * 200)
     assert not Exclusions([pattern]).excludes(flat)
     assert not Exclusions([pattern]).excludes(deep)
     assert Exclusions([pattern]).excludes(f"{deep}/b" if "/" in pattern else f"{flat}b")
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1

@@ -25,7 +25,7 @@ def control() -> Iterator[socket.socket]:
     yield ours
     fdpass.send(ours, RelayRemove("one"))  # without ports and without control it ends
     ours.close()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -60,7 +60,7 @@ def test_both_ways_and_half_closed(control: socket.socket) -> None:
         thread.start()
         sent = bytes(range(256)) * 16384
         back = bytearray()
-        with socket.create_connection(("::1", port), timeout=10) as client:
+        with socket.create_connection(("::1", port), timeout=60) as client:
             client.sendall(sent)
             client.shutdown(socket.SHUT_WR)
             while data := client.recv(1 << 16):
@@ -73,18 +73,18 @@ def test_nobody_behind_it(control: socket.socket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     port = relay(control, front(), "tcp", closed)
-    with socket.create_connection(("::1", port), timeout=5) as client, contextlib.suppress(OSError):
+    with socket.create_connection(("::1", port), timeout=60) as client, contextlib.suppress(OSError):
         assert client.recv(1) == b""
 
 
 def test_datagrams(control: socket.socket) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        server.settimeout(5)
+        server.settimeout(60)
         port = relay(control, front(socket.SOCK_DGRAM), "udp", server.getsockname()[1])
         clients = [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(2)]
         for number, client in enumerate(clients):
-            client.settimeout(5)
+            client.settimeout(60)
             client.sendto(b"%d" % number, ("::1", port))
         for _ in clients:
             data, address = server.recvfrom(10)
@@ -97,10 +97,10 @@ def test_datagrams(control: socket.socket) -> None:
 def test_removed_port_is_closed(control: socket.socket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = relay(control, front(), "tcp", server.getsockname()[1])
-        with socket.create_connection(("::1", port), timeout=5) as client:
+        with socket.create_connection(("::1", port), timeout=60) as client:
             server.accept()[0].close()
             fdpass.send(control, RelayRemove("one"))
-            client.settimeout(5)
+            client.settimeout(60)
             with contextlib.suppress(ConnectionError):
                 assert client.recv(1) == b""
     wait_for(lambda: not _accepts(port))
@@ -108,7 +108,7 @@ def test_removed_port_is_closed(control: socket.socket) -> None:
 
 def _accepts(port: int) -> bool:
     try:
-        socket.create_connection(("::1", port), timeout=5).close()
+        socket.create_connection(("::1", port), timeout=60).close()
     except OSError:
         return False
     return True
@@ -138,6 +138,6 @@ def test_without_an_engine_it_serves_until_its_place_is_taken(
         thread.join(0.5)
         assert thread.is_alive()
         fdpass.listen(path).close()
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
     listener.close()

@@ -179,7 +179,7 @@ def test_encoding_is_fast_enough(tmp_path: Path) -> None:
     """A regression to work per line would be ten times slower than this bound."""
     log = sink(tmp_path / "log")
     block = (b"x" * 99 + b"\n") * 600
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(300):
         log.feed(STDOUT, block)
-    assert 300 * len(block) / (time.perf_counter() - begin) > 20e6
+    assert 300 * len(block) / (time.process_time() - begin) > 20e6

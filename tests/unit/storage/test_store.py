@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def _held(store: Store) -> threading.Event:
     """The writer waits for this event before it does what comes next."""
     gate = threading.Event()
-    store.submit(lambda _: gate.wait(10) and None)
+    store.submit(lambda _: gate.wait(60) and None)
     return gate
 
 
