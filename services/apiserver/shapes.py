@@ -7,6 +7,7 @@ malformed one is an error of the JSON (``invalid JSON: ...``), before anything e
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -44,6 +45,13 @@ def port(text: str) -> None:
         raise _refuse(f"invalid port '{number}': value out of range")
     if "/" in protocol:
         raise _refuse(f"invalid port '{text}': invalid syntax")
+
+
+def normal_port(text: str) -> str:
+    """:func:`port` as Docker writes it: TCP where nothing is said, the protocol in lower case."""
+    port(text)
+    number, _, protocol = text.partition("/")
+    return f"{int(number)}/{protocol.lower() or 'tcp'}"
 
 
 def address(text: object) -> None:
@@ -159,14 +167,16 @@ def _unsigned(number: int, bits: int, where: str) -> None:
 def create_request(request: CreateRequest) -> None:
     """``POST /containers/create``."""
     if request.exposed_ports is not UNSET:
-        _each(request.exposed_ports, port)
+        request.exposed_ports = {normal_port(key): value for key, value in request.exposed_ports.items()}
     host = request.host_config
     if host is not None:
         resources(host, "CreateRequest.HostConfig")
         host.console_size = console_size(host.console_size, "CreateRequest.HostConfig")
-        for key, bindings in (host.port_bindings or {}).items():
-            port(key)
-            for binding in bindings or ():
+        if host.port_bindings is not None:
+            host.port_bindings = {normal_port(key): given for key, given in host.port_bindings.items()}
+            for binding in itertools.chain.from_iterable(
+                given or () for given in host.port_bindings.values()
+            ):
                 address(binding.host_ip)
         _each(host.dns, address)
     networking = request.networking_config

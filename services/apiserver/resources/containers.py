@@ -57,6 +57,7 @@ class Containers:
                 f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
             )
         document = await body.document(req, required=True)
+        document = {} if document is None else document
         request = gojson.convert(document, api.CreateRequest)
         shapes.create_request(request)
         if not any(key.lower() in _CONFIG_FIELDS for key in document):

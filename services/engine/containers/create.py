@@ -34,6 +34,7 @@ from services.engine.containers.validate.legacy import (
     Endpoints,
     adapt_default_network,
     adapt_mac_address,
+    adapt_port_bindings,
     adapt_version,
 )
 from services.engine.containers.validate.logging import merge_log_config
@@ -88,6 +89,7 @@ def _check(services: Services, args: CreateArgs) -> tuple[Config, HostConfig, En
     adapt_version(config, host, endpoints, args.api_version)
     late_warnings = adapt_mac_address(config, host, endpoints, args.api_version)
     late_warnings += adapt_sysctls(host, endpoints, args.api_version)
+    late_warnings += adapt_port_bindings(host, args.api_version)
     fill_before_checks(host)
     check_config(config)
     warnings = check_host(services.settings, host, info)

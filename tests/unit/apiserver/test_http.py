@@ -127,6 +127,7 @@ def test_not_modified_has_no_body(client: Client, engine: FakeEngine) -> None:
             "invalid JSON: json: cannot unmarshal number 9223372036854775808 into Go value of type int64",
         ),
         (b"{}", "config cannot be empty in order to create a container"),
+        (b"null", "config cannot be empty in order to create a container"),
         (
             b'{"Image":"b","HostConfig":{"PortBindings":{"x/tcp":[]}}}',
             "invalid JSON: invalid port 'x': invalid syntax",
@@ -163,6 +164,45 @@ def test_names_of_members_match_without_case_and_null_is_absent(client: Client, 
     args = engine.calls[0][1]
     assert args.name == "ab" and args.request.image == "busybox"
     assert args.request.host_config.network_mode == "none"
+
+
+def test_ports_are_written_with_their_protocol(client: Client, engine: FakeEngine) -> None:
+    engine.on(verbs.CREATE, {"Id": "x", "Warnings": []})
+    engine.start()
+    bindings = {"080": [{"HostPort": "1"}], "81/UDP": None}
+    body = {"Image": "x", "ExposedPorts": {"82": {}}, "HostConfig": {"PortBindings": bindings}}
+    assert client.request("POST", "/containers/create", body)[0] == 201
+    request = engine.calls[0][1].request
+    assert list(request.exposed_ports) == ["82/tcp"]
+    assert list(request.host_config.port_bindings) == ["80/tcp", "81/udp"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"BlkioWeight": 65536}, "number 65536 into Go struct field {}.BlkioWeight of type uint16"),
+        (
+            {"BlkioWeightDevice": [{"Path": "/dev/x", "Weight": -1}]},
+            "number -1 into Go struct field {}.BlkioWeightDevice.Weight of type uint16",
+        ),
+        (
+            {"BlkioDeviceReadBps": [{"Path": "/dev/x", "Rate": -1}]},
+            "number -1 into Go struct field {}.BlkioDeviceReadBps.Rate of type uint64",
+        ),
+    ],
+)
+def test_numbers_that_do_not_fit(
+    client: Client, engine: FakeEngine, limits: dict[str, object], reason: str
+) -> None:
+    engine.start()
+    for path, body, where in (
+        ("/containers/create", {"Image": "x", "HostConfig": limits}, "CreateRequest.HostConfig"),
+        ("/containers/x/update", limits, "UpdateConfig.Resources"),
+    ):
+        status, document, _ = client.request("POST", path, body)
+        text = f"invalid JSON: json: cannot unmarshal {reason.format(where)}"
+        assert (status, document["message"]) == (400, text)
+    assert engine.calls == []
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])

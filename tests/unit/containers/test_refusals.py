@@ -8,7 +8,7 @@ import pytest
 
 from services.engine.containers import capabilities
 from services.engine.containers.validate.interface_sysctls import adapt_sysctls
-from services.protocol.api.containers import HostConfig
+from services.protocol.api.containers import HostConfig, PortBinding
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import ErrorKind, WharfError
 from tests.unit.containers.world import World, run
@@ -227,6 +227,18 @@ def test_interface_sysctls_of_old_clients_move_to_the_endpoint() -> None:
         adapt_sysctls(host, endpoints, (1, 47))
     host.network_mode = "host"
     assert adapt_sysctls(host, endpoints, (1, 50)) == []
+
+
+def test_a_port_with_no_binding_is_bound_to_any(world: World) -> None:
+    body = {"Image": "busybox", "HostConfig": {"PortBindings": {"80/tcp": [], "81/udp": None}}}
+    assert run(world.create(body)).warnings == []
+    reply = run(world.create(body, version=(1, 52)))
+    assert reply.warnings == [
+        "Following container port(s) have an empty list of port-bindings: 80/tcp, 81/udp. "
+        "Such bindings will be discarded in a future version."
+    ]
+    host = world.services.registry.get(reply.id).definition.host_config
+    assert host.port_bindings == {"80/tcp": [PortBinding()], "81/udp": [PortBinding()]}
 
 
 def test_names(world: World) -> None:

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from services.engine.containers import modes
 from services.engine.containers.mount_check import flag, text
-from services.protocol.api.containers import Config, HostConfig
+from services.protocol.api.containers import Config, HostConfig, PortBinding
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import InvalidParameter
 
@@ -88,6 +88,20 @@ def _check_before_1_44(config: Config, host: HostConfig, endpoints: Endpoints) -
     if len(endpoints) > 1:
         names = ", ".join(endpoints)
         raise InvalidParameter(f"Container cannot be created with multiple network endpoints: {names}")
+
+
+def adapt_port_bindings(host: HostConfig, version: Version) -> list[str]:
+    """A port with an empty list is bound to any; returns the warning that newer clients get."""
+    empty = [port for port, bindings in (host.port_bindings or {}).items() if not bindings]
+    for port in empty:
+        assert host.port_bindings is not None
+        host.port_bindings[port] = [PortBinding()]
+    if not empty or version < (1, 52):
+        return []
+    return [
+        f"Following container port(s) have an empty list of port-bindings: {', '.join(empty)}. "
+        "Such bindings will be discarded in a future version."
+    ]
 
 
 def adapt_mac_address(config: Config, host: HostConfig, endpoints: Endpoints, version: Version) -> list[str]:
