@@ -117,12 +117,26 @@ def convert(value: Any, kind: type[T]) -> T:
     if not isinstance(value, dict):
         what = _kind_of(value)
         raise InvalidParameter(
-            f"invalid JSON: json: cannot unmarshal {what} into Go value of type {kind.__name__}"
+            f"invalid JSON: json: cannot unmarshal {what} into Go value of type {_go_type(kind)}"
         )
     try:
         return jsonshape.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise InvalidParameter(f"invalid JSON: {_mismatch(str(error), kind.__name__)}") from None
+        raise InvalidParameter(f"invalid JSON: {_mismatch(str(error), _go_type(kind))}") from None
+
+
+#: Where Go's type has another name.
+_GO_TYPES = {
+    "ExecConfig": "ExecCreateRequest",
+    "ExecStart": "ExecStartRequest",
+    "NetworkCreateRequest": "CreateRequest",
+    "UpdateRequest": "UpdateConfig",
+    "VolumeCreateRequest": "CreateRequest",
+}
+
+
+def _go_type(kind: type) -> str:
+    return _GO_TYPES.get(kind.__name__, kind.__name__)
 
 
 def _kind_of(value: Any) -> str:

@@ -6,6 +6,7 @@ upgrades: falcon alone can only say 403.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
@@ -13,12 +14,22 @@ from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from services.apiserver import headers
 from services.apiserver.exchange import REFUSE
 
+#: RFC 6455, 7.4.1.
+_NORMAL = 1000
+
 
 class WebSocket(WSProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._falcon = self.app
         self.app = self._handle
+        self._ended = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:  # the client's goodbye
+            self.transport.close()
+        else:
+            super().data_received(data)
 
     async def _handle(self, scope: Any, receive: Any, send: Any) -> None:
         refused = False
@@ -26,14 +37,24 @@ class WebSocket(WSProtocol):
         async def refuse(status: int, content_type: str, body: bytes) -> None:
             nonlocal refused
             refused = True
-            fields = [(b"Content-Type", content_type.encode()), (b"Content-Length", b"%d" % len(body))]
-            start = {"status": status, "headers": headers.complete(fields)}
-            await send({"type": "websocket.http.response.start", **start})
-            await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+            fields = {"Content-Type": content_type, "Content-Length": str(len(body))}
+            line = f"{status} {HTTPStatus(status).phrase}"
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(headers.head(line, fields) + body)
+            self.transport.close()
 
         async def guarded(message: Any) -> None:
-            if not refused:
+            if refused:
+                return
+            if message["type"] != "websocket.close":
                 await send(message)
+                return
+            # Go's package gives no reason, and ends the stream without the client's answer.
+            reason = "" if message.get("code") == _NORMAL else message.get("reason", "")
+            await send({**message, "reason": reason})
+            if self.close_timer is not None and self.transport.can_write_eof():
+                self._ended = True
+                self.transport.write_eof()
 
         scope["extensions"][REFUSE] = refuse
         await self._falcon(scope, receive, guarded)

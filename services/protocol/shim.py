@@ -39,8 +39,8 @@ class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
 class Attach(msgspec.Struct, tag="attach", frozen=True):
     """Join a process's streams.
 
-    ``multiplexed`` frames the output with Docker's 8-byte header (stream type, length); a terminal
-    is always raw. ``logs`` replays the log first. ``stream`` False ends after the replay.
+    ``multiplexed`` frames the output with Docker's 8-byte header (stream type, length); an init's
+    terminal is always raw. ``logs`` replays the log first. ``stream`` False ends after the replay.
     ``start`` starts the exec once its streams are joined; a start error is then written to the
     stream as its last frame. ``exec_id`` empty is init.
     """

@@ -31,7 +31,8 @@ def accept(task: Task, envelope: HandoverEnvelope, fd: int) -> None:
         Follower(task.hub, client, stream)
     else:
         process = _check_attach(task, stream)
-        client = _client(task, envelope, fd, stream.multiplexed and not process.terminal)
+        raw = process.terminal and not stream.exec_id
+        client = _client(task, envelope, fd, stream.multiplexed and not raw)
         _attach(task, process, client, stream, envelope.pending)
 
 

@@ -69,6 +69,8 @@ def register(services: Services, entry: Entry, exec_: Exec) -> None:
 async def start(services: Services, exec_id: str, options: ExecStart, *, repeated: bool) -> Stream:
     """Detached: started when this returns. Attached: the hand-over starts it.
 
+    Whether the output has frames is for the one who starts it to say, as a terminal's has not.
+
     *repeated*: the request comes again after a restart of the engine; what it asked for may have
     been done.
     """
@@ -78,14 +80,14 @@ async def start(services: Services, exec_id: str, options: ExecStart, *, repeate
         if (refusal := _refusal(exec_)) is not None:
             if options.detach:
                 raise Conflict(refusal)
-            return Stream(handover=None, tty=exec_.tty, text=f"{refusal}\r\n")
+            return Stream(handover=None, tty=options.tty, text=f"{refusal}\r\n")
         exec_.console_size = _size(options.console_size) or exec_.console_size
         await prepare(services, entry, exec_)
     if options.detach:
         if state != pb.RUNNING:
             await _start_detached(services, entry, exec_)
-        return Stream(handover=None, tty=exec_.tty)
-    return Stream(handover=_handover(services, exec_), tty=exec_.tty)
+        return Stream(handover=None, tty=options.tty)
+    return Stream(handover=_handover(services, exec_, raw=options.tty), tty=options.tty)
 
 
 async def _begun(services: Services, entry: Entry, exec_: Exec) -> pb.Status | None:
@@ -169,14 +171,14 @@ def failed(services: Services, entry: Entry, exec_: Exec, error: BaseException) 
     services.execs.ended(entry, exec_, CANNOT_INVOKE if code is None else code)
 
 
-def _handover(services: Services, exec_: Exec) -> Handover:
+def _handover(services: Services, exec_: Exec, *, raw: bool) -> Handover:
     height, width = exec_.console_size or (0, 0)
     attach = Attach(
         exec_id=exec_.id,
         stdin=exec_.attach_stdin,
         stdout=exec_.attach_stdout,
-        stderr=exec_.attach_stderr,
-        multiplexed=not exec_.tty,
+        stderr=exec_.attach_stderr and not raw,
+        multiplexed=not raw,
         detach_keys=exec_.detach_keys,
         start=True,
         console_height=height,

@@ -135,8 +135,12 @@ def runs(service: Service, name: str, command: bytes) -> bool:
 def test_terminal_of_an_exec(service: Service, name: str) -> None:
     path = service.shell(name, "sleep 100")
     service.add_exec(name, "e1", "stty", "size", terminal=True)
-    request = Attach("e1", stdout=True, start=True, console_height=33, console_width=77)
+    size = {"console_height": 33, "console_width": 77}
+    request = Attach("e1", stdout=True, start=True, multiplexed=False, **size)
     assert read_all(hand_over(path, request)) == b"33 77\r\n"
+    service.add_exec(name, "e2", "echo", "framed", terminal=True)
+    framed = read_all(hand_over(path, Attach("e2", stdout=True, start=True)))
+    assert framed == b"\1\0\0\0\0\0\0\x08framed\r\n"
     service.delete(name)
 
 

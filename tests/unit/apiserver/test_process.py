@@ -138,8 +138,9 @@ def test_attach_by_websocket(server: Server, engine: FakeEngine, tmp_path: Path)
     )
     ws.send("hello")
     assert ws.recv() == b"HELLO"
-    opcode, _ = ws.recv_data()
-    assert opcode == websocket.ABNF.OPCODE_CLOSE
+    opcode, reason = ws.recv_data()
+    assert (opcode, reason) == (websocket.ABNF.OPCODE_CLOSE, b"\x03\xe8")
+    assert ws.sock.recv(1) == b""  # it need not say goodbye to learn that this is the end
     args = engine.calls[0][1]
     assert (args.stream, args.stdin, args.multiplexed) == (True, True, False)
     shim.close()
@@ -150,7 +151,7 @@ def test_websocket_of_an_unknown_container(server: Server, engine: FakeEngine) -
     engine.start()
     with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
         websocket.create_connection(f"ws://127.0.0.1:{server.port}/containers/c/attach/ws", timeout=10)
-    assert refusal.value.status_code == 404
+    assert (refusal.value.status_code, refusal.value.status_message) == (404, "Not Found")
     assert b"No such container: c" in refusal.value.resp_body
 
 

@@ -51,6 +51,23 @@ async def _exec(world: World, **config: object) -> str:
     return (await execs.create(world.services, "c", ExecConfig(**values))).id  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("asked", [False, True])
+def test_who_starts_an_exec_says_whether_its_output_has_frames(
+    tmp_path: Path, terminal: bool, asked: bool
+) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        await _running(world)
+        exec_id = await _exec(world, tty=terminal, attach_stderr=True)
+        stream = await execs.start(world.services, exec_id, ExecStart(tty=asked), repeated=False)
+        assert stream.handover is not None and stream.tty == asked
+        attach = msgspec.msgpack.decode(stream.handover.payload, type=Attach)
+        assert (attach.multiplexed, attach.stdout, attach.stderr) == (not asked, True, not asked)
+
+    run(test())
+
+
 def test_attached_exec(tmp_path: Path) -> None:
     async def test() -> None:
         world = World(tmp_path)
