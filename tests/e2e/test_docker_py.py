@@ -115,3 +115,13 @@ def test_no_commit_upon_an_image_that_is_gone(engine: Engine) -> None:
             container.commit("nothing")
     finally:
         container.remove()
+
+
+def test_removal_for_a_platform(engine: Engine) -> None:
+    engine.client.api.import_image_from_data(busybox_layer(), repository="one-platform")
+    arm, amd = '{"os":"linux","architecture":"arm64"}', '{"os":"linux","architecture":"amd64"}'
+    api = engine.client.api
+    url = f"{api.base_url}/images/one-platform"
+    assert api.delete(url, params={"platforms": [arm, amd]}).status_code == 400
+    assert api.delete(url, params={"platforms": arm}).status_code == 404
+    assert api.delete(url, params={"platforms": amd}).json()[0] == {"Untagged": "one-platform:latest"}

@@ -40,7 +40,8 @@ _NOT_EMPTY = ("Parent", "Comment", "DockerVersion", "Author")
 def _config(config: dict[str, Any], version: Version) -> dict[str, Any]:
     if version >= (1, 52):
         return {name: config[name] for name in (*_CONFIG, *_CONFIG_OPTIONAL) if config.get(name)}
-    shown = {name: config.get(name, default) for name, default in _CONFIG.items()}
+    # What is empty has been left out before, as in an OCI configuration, and comes back as nothing.
+    shown = {name: config.get(name) or default for name, default in _CONFIG.items()}
     shown.update({name: config[name] for name in _CONFIG_OPTIONAL if config.get(name)})
     return {**_CONFIG_BEFORE_1_50, **shown} if version < (1, 50) else shown
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from services.engine.contracts import ContainerUsers
-from services.engine.images.model import Record
+from services.engine.images.model import GO_ZERO, Record
 from services.engine.images.references import Reference
 from services.engine.images.store import ImageStore
 from services.engine.images.timestamps import parse_time
@@ -126,7 +126,8 @@ class Lister:
         found: list[tuple[Record, ImageSummary]] = []
         for record in self._store:
             children = self._store.children(record.id)
-            if (children and not all and not self._store.references(record.id)) or not selects(record):
+            hidden = not all and not self._store.references(record.id)
+            if (children and (dangling or hidden)) or not selects(record):
                 continue
             summary = self._summary(record, named)
             if summary.repo_tags or summary.repo_digests:
@@ -138,23 +139,29 @@ class Lister:
             found.append((record, summary))
         if shared_size:
             self._share(found)
-        found.sort(key=lambda item: item[0].created, reverse=True)
+        found.sort(key=lambda item: (item[1].created, item[0].created), reverse=True)
         return [summary for _, summary in found]
 
     def _selector(self, filters: Filters) -> Callable[[Record], bool]:
-        before = [self._store.get(ref).created for ref in filters.get("before", ())]
-        since = [self._store.get(ref).created for ref in filters.get("since", ())]
+        before = self._times(filters.get("before", ()))
+        since = max(self._times(filters.get("since", ())), default=GO_ZERO)
         until = until_filter(filters, several=True)
+        limit = min(before if until is None else (*before, until), default=None)
 
         def selects(record: Record) -> bool:
+            # Go's zero time is none; what was created nobody knows when is neither before nor after.
             return (
-                all(record.created < limit for limit in before)
-                and all(record.created > limit for limit in since)
-                and (until is None or record.created < until)
+                (limit is None or GO_ZERO < record.created < limit)
+                and (since == GO_ZERO or record.created > since)
                 and match_labels(filters, record.labels)
             )
 
         return selects
+
+    def _times(self, references: Sequence[str]) -> tuple[float, ...]:
+        """When images were created that have a time. Raises ``NotFound`` and ``InvalidParameter``."""
+        times = [self._store.get(ref).created for ref in references]
+        return tuple(created for created in times if created > GO_ZERO)
 
     def _summary(self, record: Record, named: Callable[[Reference], bool] | None) -> ImageSummary:
         references = [r for r in self._store.references(record.id) if named is None or named(r)]
@@ -163,7 +170,7 @@ class Lister:
             parent_id=record.parent,
             repo_tags=[r.familiar for r in references if not r.digest],
             repo_digests=[r.familiar for r in references if r.digest],
-            created=int(record.created),
+            created=int(record.created) if record.config.created else 0,
             size=self.size(record),
             labels=record.container_config.labels,
         )

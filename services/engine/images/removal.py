@@ -182,15 +182,15 @@ class Remover:
         }
         deleted: list[DeleteItem] = []
         for record in list(self._store):
-            if record.id not in self._store or not self._prunable(record, filters, until):
+            if record.id not in self._store or not self._prunable(record, filters, until, dangling):
                 continue
             deleted += await self._prune_one(record, dangling)
         freed = sum(sizes.get(item.deleted, 0) for item in deleted if isinstance(item.deleted, str))
         self._notices.pruned(freed)
         return ImagePruneReply(images_deleted=deleted or None, space_reclaimed=freed)
 
-    def _prunable(self, record: Record, filters: Filters, until: float | None) -> bool:
-        if not self._store.references(record.id) and self._store.children(record.id):
+    def _prunable(self, record: Record, filters: Filters, until: float | None, dangling: bool) -> bool:
+        if self._store.children(record.id) and (dangling or not self._store.references(record.id)):
             return False
         if any(holds(record.id) for holds in self._store.holders):
             return False

@@ -10,7 +10,7 @@ from services.engine.images.manager import ImageManager
 from services.engine.images.references import parse_repository
 from services.engine.rpc import Context, Router
 from services.protocol.api import images as api
-from services.protocol.errors import InvalidParameter, Unimplemented
+from services.protocol.errors import InvalidParameter
 from services.protocol.fdpass import Handover
 from services.protocol.verbs import Filters, Nothing
 from services.protocol.verbs import images as verbs
@@ -34,8 +34,10 @@ class _Handlers:
         return Nothing()
 
     async def remove(self, args: verbs.RemoveArgs, _: Context) -> list[api.DeleteItem]:
-        if args.platforms:
-            raise Unimplemented("removing platforms of an image is not supported: an image here has one")
+        if len(args.platforms) > 1:
+            raise InvalidParameter("multiple platforms are not supported")
+        for platform in args.platforms:
+            self._images.found(args.ref, platform)  # an image here has one: it is that one, or not found
         return await self._images.remove(args.ref, force=args.force, prune=not args.no_prune)
 
     async def prune(self, args: Filters, _: Context) -> api.ImagePruneReply:

@@ -42,7 +42,7 @@ def inspect(record: Record, store: ImageStore, layers: LayerManager, size: int) 
         config=image_config(record.container_config),
         architecture=config.architecture,
         variant=config.variant or UNSET,
-        os=config.os,
+        os=config.os or "linux",
         os_version=config.os_version or UNSET,
         size=size,
         graph_driver=layers.image_graph_driver(record.chain_id),

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.engine.images.references import parse
 from services.protocol.api.images import DeleteItem
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, WharfError
 from tests.integration.storage.conftest import Home
@@ -393,6 +394,45 @@ def test_events(tmp_path: Path) -> None:
             ("image", "untag", image_id),
             ("image", "delete", image_id),
         ]
+
+    run(tmp_path, test)
+
+
+def test_parents_and_images_without_a_time_in_lists(tmp_path: Path) -> None:
+    untimed = broken(
+        [{"Config": "c", "RepoTags": ["old:1"], "Layers": ["l"]}], ("c", config(BASE)), ("l", BASE)
+    )
+
+    async def test(s: Storage) -> None:
+        await s.load(ARCHIVE)
+        await s.load(untimed)
+        one, two = s.images.resolve("one").id, s.images.resolve("two/x:1").id
+        await s.images.store.adopt(two, one)
+
+        def listed(all: bool = False, **filters: str) -> list[str]:
+            found = s.images.summaries(
+                all=all, filters={k: [v] for k, v in filters.items()}, shared_size=False
+            )
+            return [summary.id for summary in found]
+
+        times = {
+            summary.id: summary.created
+            for summary in s.images.summaries(all=True, filters={}, shared_size=False)
+        }
+        assert sorted(times.values()) == [0, 1700000000, 1700000000]
+        old = s.images.resolve("old:1").id
+        assert listed()[-1] == old and old not in listed(until="2030-01-01")
+        assert set(listed(since="old:1")) == set(listed(before="old:1")) == set(times)
+        for name in ("one:1", "one:latest"):
+            await s.images.remove(name, force=False, prune=True)
+        assert one not in listed() and one in listed(all=True)
+        # A parent does not dangle, whether it has names or none.
+        assert listed(all=True, dangling="true") == []
+        by_digest = parse(f"d@{digest(b'')}")
+        await s.images.store.tag(by_digest, one)
+        assert listed(dangling="true") == []
+        await s.images.prune({})
+        assert s.images.store.references(one) == [by_digest]
 
     run(tmp_path, test)
 
