@@ -36,6 +36,7 @@ from services.engine.containers.validate.legacy import (
     adapt_mac_address,
     adapt_port_bindings,
     adapt_version,
+    volume_driver_warnings,
 )
 from services.engine.containers.validate.logging import merge_log_config
 from services.engine.containers.validate.network import check_network_mode
@@ -87,7 +88,8 @@ def _check(services: Services, args: CreateArgs) -> tuple[Config, HostConfig, En
     check_isolation(host)
     check_early(host, info)
     adapt_version(config, host, endpoints, args.api_version)
-    late_warnings = adapt_mac_address(config, host, endpoints, args.api_version)
+    late_warnings = volume_driver_warnings(host, args.api_version)
+    late_warnings += adapt_mac_address(config, host, endpoints, args.api_version)
     late_warnings += adapt_sysctls(host, endpoints, args.api_version)
     late_warnings += adapt_port_bindings(host, args.api_version)
     fill_before_checks(host)

@@ -22,6 +22,8 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INIT_DESTINATION = "/sbin/docker-init"
 #: Programs that can be it, in order: Docker's own name, then the one Debian's tini installs.
 _INITS = ("docker-init", "tini-static")
+#: Where packages put Docker's own, which is no command of users (moby ``LookupInitPath``).
+_INTERNAL = "/usr/local/libexec/docker:/usr/libexec/docker:/usr/local/lib/docker:/usr/lib/docker"
 _UNLIMITED = (1 << 64) - 1
 
 
@@ -120,7 +122,7 @@ def wants_init(settings: Settings, definition: Container) -> bool:
 def init_mount() -> oci.Mount:
     """The init program, from the host; raises ``SystemError_`` when none is installed."""
     for name in _INITS:
-        if (path := shutil.which(name)) is not None:
+        if (path := shutil.which(name, path=_INTERNAL) or shutil.which(name)) is not None:
             return oci.Mount(
                 destination=INIT_DESTINATION, type="bind", source=path, options=["bind", "ro", "rprivate"]
             )

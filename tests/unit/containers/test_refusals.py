@@ -241,6 +241,16 @@ def test_a_port_with_no_binding_is_bound_to_any(world: World) -> None:
     assert host.port_bindings == {"80/tcp": [PortBinding()], "81/udp": [PortBinding()]}
 
 
+def test_a_volume_driver_says_nothing_of_mounts(world: World) -> None:
+    mount: dict[str, Any] = {"Type": "volume", "Source": "vv", "Target": "/m"}
+    host = {"VolumeDriver": "local", "Mounts": [mount]}
+    [warning] = run(world.create({"Image": "busybox", "HostConfig": host}, version=(1, 48))).warnings
+    assert warning.startswith("WARNING: the container-wide volume-driver configuration is ignored")
+    assert run(world.create({"Image": "busybox", "HostConfig": host}, version=(1, 47))).warnings == []
+    mount["VolumeOptions"] = {"DriverConfig": {"Name": "local"}}
+    assert run(world.create({"Image": "busybox", "HostConfig": host}, version=(1, 48))).warnings == []
+
+
 def test_names(world: World) -> None:
     for name in ("x", "bad!", "-x"):
         with pytest.raises(WharfError, match=r"Invalid container name .*, only"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.engine.containers import spec_process
 from services.engine.containers.capabilities import resolve
 from services.engine.containers.model import ContainerMount, Entry, Exec, MountKind
 from services.engine.containers.mount_sources import volume_source
@@ -186,6 +187,13 @@ def test_devices() -> None:
     assert parse_rule("c 1:* rmw") == oci.DeviceCgroup(allow=True, type="c", major=1, access="rmw")
     with pytest.raises(SystemError_, match="invalid device cgroup rule format: 'x 1:1 r'"):
         parse_rule("x 1:1 r")
+
+
+def test_init_among_programs_that_are_no_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "docker-init"
+    program.touch(mode=0o755)
+    monkeypatch.setattr(spec_process, "_INTERNAL", str(tmp_path))
+    assert spec_process.init_mount().source == str(program)
 
 
 def test_links_to_devices(tmp_path: Path) -> None:

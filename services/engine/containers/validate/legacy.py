@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from services.engine.containers import modes
 from services.engine.containers.mount_check import flag, text
-from services.protocol.api.containers import Config, HostConfig, PortBinding
+from services.protocol.api.containers import Config, HostConfig, Mount, PortBinding
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import InvalidParameter
 
@@ -19,6 +19,10 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}\Z|[0-9A-Fa-f]{4}(\.[0-
 _MAC_WARNING = (
     "The container-wide MacAddress field is now deprecated. "
     "It should be specified in EndpointsConfig instead."
+)
+_VOLUME_DRIVER_WARNING = (
+    "WARNING: the container-wide volume-driver configuration is ignored for volumes specified via 'mount'. "
+    "Use '--mount type=volume,volume-driver=...' instead"
 )
 NO_SUCH_ENDPOINT = "HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks"
 
@@ -102,6 +106,19 @@ def adapt_port_bindings(host: HostConfig, version: Version) -> list[str]:
         f"Following container port(s) have an empty list of port-bindings: {', '.join(empty)}. "
         "Such bindings will be discarded in a future version."
     ]
+
+
+def volume_driver_warnings(host: HostConfig, version: Version) -> list[str]:
+    """Mounts name their driver themselves; older clients say so on their own."""
+    if not host.volume_driver or version < (1, 48) or host.mounts is UNSET:
+        return []
+    return [_VOLUME_DRIVER_WARNING] if any(_has_no_driver(mount) for mount in host.mounts) else []
+
+
+def _has_no_driver(mount: Mount) -> bool:
+    options = mount.volume_options
+    driver = UNSET if options is UNSET else options.driver_config
+    return mount.type_ == "volume" and (driver is UNSET or not text(driver.name))
 
 
 def adapt_mac_address(config: Config, host: HostConfig, endpoints: Endpoints, version: Version) -> list[str]:
