@@ -14,7 +14,7 @@ from services.apiserver.middleware.paths import CleanPathMiddleware
 from services.apiserver.middleware.version import VersionMiddleware
 from services.apiserver.resources.absent import Missing, Plugins, Swarm
 from services.apiserver.resources.attach_ws import AttachWebSocket
-from services.apiserver.resources.build import Build, BuildPrune
+from services.apiserver.resources.build import Build, BuildCancel, BuildPrune
 from services.apiserver.resources.containers import Containers
 from services.apiserver.resources.execs import Execs
 from services.apiserver.resources.images import Images
@@ -48,6 +48,7 @@ def create_app(services: Services) -> App:
     _images(app, Images(services.engine))
     app.add_route("/build", Build(services.engine))
     app.add_route("/build/prune", BuildPrune(services.engine))
+    app.add_route("/build/cancel", BuildCancel())
     _networks(app, Networks(services.engine))
     _volumes(app, Volumes(services.engine))
     _absent(app)
@@ -141,7 +142,6 @@ def _absent(app: App) -> None:
     app.add_route("/plugins/create", plugins)
     app.add_route("/plugins/{name}", plugins, suffix="one")
     for path, what in (
-        ("/build/cancel", "docker build"),
         ("/session", "BuildKit"),
         ("/grpc", "BuildKit"),
         ("/containers/{name}/checkpoints", "checkpoint and restore"),

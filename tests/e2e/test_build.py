@@ -135,6 +135,21 @@ def test_cache_from_an_image_that_came_without_its_parents(engine: Engine) -> No
     assert other.count("Using cache") == 3
 
 
+def test_steps_of_an_image_that_is_cached_from_are_its_parents(engine: Engine) -> None:
+    """They would be images of their own otherwise."""
+    steps = "FROM busybox\nENV a=1\nENV b=2\nENV c=3\n"
+    build(engine, steps, "-t", "parents")
+    saved = engine.root / "parents.tar"
+    engine.docker("save", "-o", str(saved), "parents")
+    engine.docker("rmi", "parents")
+    engine.docker("load", "-i", str(saved))
+    before = engine.docker("images", "-q").stdout
+    assert build(engine, steps, "--cache-from", "parents").stdout.count("Using cache") == 3
+    assert engine.docker("images", "-q").stdout == before
+    assert engine.docker("image", "inspect", "-f", "{{.Parent}}", "parents").stdout.strip()
+    assert engine.docker("rmi", "parents").stdout.count("Deleted:") == 3
+
+
 def test_prune_takes_dead_ends_and_leaves_results(engine: Engine) -> None:
     build(engine, "FROM busybox\nRUN echo result >/r\n", "-t", "result")
     unnamed = build(engine, "FROM busybox\nRUN echo unnamed >/u\n", "-q").stdout.strip()

@@ -93,6 +93,10 @@ def test_labels_are_taken_as_they_are(engine: Engine) -> None:
         ("FROM busybox\nCOPY --from=$x / /\n", "invalid from flag value $x: invalid reference format"),
         ("FROM scratch\nLABEL a=b\nFROM busybox\nCOPY --from=0 /x /\n",
          "COPY failed: stat x: file does not exist"),
+        ("FROM busybox\nWORKDIR /bin/sh\n", "Cannot mkdir: /bin/sh is not a directory"),
+        ("FROM --platform=x busybox\n",
+         'failed to parse platform x: "x": unknown operating system or architecture: invalid argument'),
+        ("FROM --platform=windows scratch\n", "operating system is not supported"),
         ("FROM busybox\nCOPY ../* /\n", "COPY failed: no source files were specified"),
     ],
 )  # fmt: skip
@@ -117,6 +121,21 @@ def test_messages_of_steps(engine: Engine, dockerfile: str, message: str) -> Non
 def test_messages_of_parameters(engine: Engine, parameters: dict[str, str], message: str) -> None:
     answer = json.loads(post(engine, files(Dockerfile="FROM busybox\n"), **parameters))
     assert answer == {"message": message}
+
+
+def test_options_are_checked_at_the_first_step(engine: Engine) -> None:
+    """A step that only changes the configuration has a container in dockerd, with all options."""
+    archive = files(Dockerfile="FROM busybox\nLABEL checked=1\n")
+    told = lines(post(engine, archive, "nocache=1&memory=1000"))
+    assert told[-1]["error"] == "Minimum memory limit allowed is 6MB"
+    assert not any("Running in" in line.get("stream", "") for line in told)
+
+
+def test_build_that_is_not_to_be_cancelled(engine: Engine) -> None:
+    url = f"http+unix://{str(engine.socket).replace('/', '%2F')}/v1.41/build/cancel"
+    api = engine.client.api
+    assert api.post(url).json() == {"message": "build ID not provided"}
+    assert api.post(url, params={"id": "x"}).status_code == 200
 
 
 def test_what_dockerd_does_not_mind(engine: Engine) -> None:

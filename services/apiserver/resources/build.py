@@ -45,6 +45,15 @@ class BuildPrune:
         reply.document(resp, await self._engine.call(verbs.PRUNE, args))
 
 
+class BuildCancel:
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """Only BuildKit's builds have an id to be cancelled by: as with dockerd any other is one that is
+        over."""
+        if not Query(req).text("id"):
+            raise InvalidParameter("build ID not provided")
+        resp.content_type = "application/json"
+
+
 def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
     """The query's shape; raises ``InvalidParameter`` and ``Unimplemented``.
 

@@ -64,6 +64,9 @@ class CacheSources:
             # The steps that follow are looked for in the same image: no mixing of two builds.
             self._sources = [source]
             if step == len(source.config.history) - 1:
+                if state.record is not None:
+                    # So its steps are no images of their own, and go with it.
+                    await self._images.store.adopt(source.id, state.record.id)
                 return source
             return await self._restore(state, source, step, created_by)
         return None

@@ -26,6 +26,8 @@ from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 
 PREFIX = "build-"
 DEFAULT_NAME = "Dockerfile"
+#: Says that the client sends the context by BuildKit's session.
+_SESSION = "client-session"
 _IGNORE_FILE = ".dockerignore"
 #: Bytes of the largest Dockerfile.
 _DOCKERFILE_LIMIT = 4 * 1024 * 1024
@@ -93,6 +95,11 @@ async def fill(helpers: Helpers, tmp: Path, directory: Path, remote: str, docker
 
     Raises for what is no context and for a Dockerfile that is not there, empty or too large.
     """
+    if remote == _SESSION:
+        raise InvalidParameter(
+            "experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) "
+            "instead"
+        )
     if not remote:
         owners = await unpack(helpers, directory, fd)
     elif git.is_git(remote):
@@ -170,12 +177,15 @@ def _ignore(directory: Path) -> Ignore | None:
 
 def read_dockerfile(directory: Path, name: str) -> str:
     """The Dockerfile's text; the file itself goes when ``.dockerignore`` has it (a client sends it
-    nevertheless). Raises ``InvalidParameter`` when it is not there, empty or too large."""
+    nevertheless). Raises ``SystemError_`` (dockerd's status) when it is not there, ``InvalidParameter``
+    when it is empty or too large."""
     path = resolve(directory, name)
     if name == DEFAULT_NAME and not os.path.lexists(path):
         path = resolve(directory, name.lower())
+    if os.path.normpath(name.lstrip("/")).split("/")[0] == "..":
+        raise SystemError_(f"forbidden path outside the build context: {name} ()")
     if not os.path.isfile(path):
-        raise InvalidParameter(f"Cannot locate specified Dockerfile: {name}")
+        raise SystemError_(f"Cannot locate specified Dockerfile: {name}")
     text = _read(path, name)
     if (ignore := _ignore(directory)) is not None:
         for own in (_IGNORE_FILE, os.path.normpath(f"/{name}").lstrip("/")):

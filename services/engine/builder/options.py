@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.engine.images.references import Reference, parse, parse_repository
-from services.protocol.errors import InvalidParameter
+from services.engine.registry import platforms
+from services.protocol.errors import InvalidParameter, SystemError_
 from services.protocol.verbs.builder import BuildArgs
 
 #: The build argument that makes images reproducible (reproducible-builds.org): no need to declare it.
@@ -13,22 +14,23 @@ EPOCH = "SOURCE_DATE_EPOCH"
 
 
 def check(args: BuildArgs, *, experimental: bool) -> list[Reference]:
-    """The tags. Raises ``InvalidParameter``."""
-    if args.isolation not in ("", "default"):
+    """The tags. Raises ``InvalidParameter``, and ``SystemError_`` for a tag that cannot be."""
+    if args.isolation.lower() not in ("", "default"):
         raise InvalidParameter(f'unsupported isolation: "{args.isolation}"')
     if args.security_opt:
         raise InvalidParameter("security options are not supported on linux")
     if args.squash and not experimental:
         raise InvalidParameter("squash is only supported with experimental mode")
-    if args.platform and args.platform.split("/")[0] not in ("linux",):
-        raise InvalidParameter(
-            f'"{args.platform}": unknown operating system or architecture: invalid argument'
-        )
+    if args.platform:
+        platforms.parse(args.platform)
     newest(args.build_args)
     named = [tag for tag in args.tags if tag]
-    if any(parse(tag).digest for tag in named):
-        raise InvalidParameter("build tag cannot contain a digest")
-    tags = [parse_repository(tag, "").with_default_tag() for tag in named]
+    try:
+        if any(parse(tag).digest for tag in named):
+            raise InvalidParameter("build tag cannot contain a digest")
+        tags = [parse_repository(tag, "").with_default_tag() for tag in named]
+    except InvalidParameter as error:
+        raise SystemError_(str(error)) from None  # dockerd's status
     return list(dict.fromkeys(tags))
 
 

@@ -72,14 +72,26 @@ def belongs_to(entry: Entry, build_id: str) -> bool:
     return entry.definition.request_id == _PREFIX + build_id
 
 
-async def make_container(services: Services, request: CreateRequest, build_id: str) -> Entry:
+async def make_container(services: Services, request: CreateRequest, build_id: str, output: Speech) -> Entry:
     """A container that is known to belong to the build, also after a crash."""
     context = Context(_PREFIX + build_id, 1, _no_descriptors)
     reply = await create(services, CreateArgs("", request, api_version=API_VERSION), context)
     entry = services.registry.find(reply.id)
     if entry is None:
         raise BuildFailed(f"container {reply.id} was removed while it was built with")
+    try:
+        await warn(output, reply.warnings)
+        await output.say(f" ---> Running in {short(entry.id)}\n")
+    except asyncio.CancelledError:
+        await abandon(services, entry)
+        raise
     return entry
+
+
+async def warn(output: Speech, warnings: Sequence[str]) -> None:
+    """Of what was asked for a container, and this host does not have."""
+    for text in warnings:
+        await output.say(f" ---> [Warning] {text}\n")
 
 
 async def run(services: Services, entry: Entry, output: Speech, command: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from services.engine.builder import graph, steps
 from services.engine.builder.ahead import Ahead
 from services.engine.builder.arguments import Arguments
+from services.engine.builder.origins import origins
 from services.engine.builder.output import BuildFailed, Output, Speech, StageOutput
 from services.engine.builder.running import Removals
 from services.engine.builder.stage import StageState
@@ -27,7 +28,9 @@ from services.engine.builder.tools import Tools
 from services.engine.dockerfile.instructions import Instruction, Program, Stage, label, single
 from services.engine.dockerfile.words import expand
 from services.engine.images.model import Record
+from services.engine.registry import platforms
 from services.engine.scopes import Background
+from services.protocol.errors import InvalidParameter
 
 _SKIPPED = " ---> Skipped: the target does not need it\n"
 
@@ -188,7 +191,7 @@ class Stages:
             await tools.output.say(" ---> \n")
         else:
             await tools.output.image(state.image_id)
-        tools.ahead = Ahead(self._background, tools.helpers, tools.tmp, steps.origins(tools), self._looks)
+        tools.ahead = Ahead(self._background, tools.helpers, tools.tmp, origins(tools), self._looks)
         tools.ahead.begin(stage.instructions, tools.escape)
         try:
             await self._steps(tools, stage, state)
@@ -221,6 +224,7 @@ class Stages:
 
     async def _base(self, tools: Tools, stage: Stage) -> Record | None:
         """The image a stage begins with; None for scratch."""
+        platform = _checked(self._expand(stage.origin.flag("platform"))) or self._tools.args.platform
         name = self._base_name(stage)
         if not name:
             raise BuildFailed(f"base name ({stage.base}) should not be blank")
@@ -228,9 +232,19 @@ class Stages:
         if earlier is not None:
             return earlier.record
         if name == "scratch":
+            if platform and platforms.parse(platform).os != platforms.host().os:
+                raise BuildFailed("operating system is not supported")
             return None
-        platform = self._expand(stage.origin.flag("platform")) or tools.args.platform
         return await tools.bases.get(name, platform, tools.output)
+
+
+def _checked(platform: str) -> str:
+    try:
+        if platform:
+            platforms.parse(platform)
+    except InvalidParameter as error:
+        raise BuildFailed(f"failed to parse platform {platform}: {error}") from error
+    return platform
 
 
 async def _trigger(tools: Tools, state: StageState, triggers: list[str]) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
-import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from services.engine.builder import copying, running, runstep
 from services.engine.builder.arguments import PREDEFINED
 from services.engine.builder.mounts import Surroundings
-from services.engine.builder.output import BuildFailed, short
+from services.engine.builder.origins import chain_to_mount, origins
+from services.engine.builder.output import short
 from services.engine.builder.runstep import RunPlan
 from services.engine.builder.stage import StageState
 from services.engine.builder.tools import Tools
+from services.engine.containers.create import check_request
 from services.engine.containers.ids import new_id
 from services.engine.dockerfile import settings
 from services.engine.dockerfile.instructions import Instruction
@@ -22,10 +23,7 @@ from services.engine.dockerfile.words import expand
 from services.engine.layers import Layer
 from services.engine.scopes import shielded
 from services.protocol.api.containers import Config, CreateRequest
-from services.protocol.errors import WharfError
-
-#: Of a stage, as Go's ``strconv.ParseInt`` reads it.
-_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+from services.protocol.release import API_VERSION
 
 
 async def execute(tools: Tools, state: StageState, step: Instruction) -> None:
@@ -82,15 +80,18 @@ async def _nothing_done(tools: Tools, state: StageState, before: Config, words: 
 
 
 async def _announce(tools: Tools, state: StageState, command: list[str]) -> Callable[[], Awaitable[None]]:
-    """The words of a container that nobody will run. It is made only where it is to be kept."""
+    """The words of a container that nobody will run. It is made only where it is to be kept.
+
+    Raises what making it would, for the build's options.
+    """
+    request = _request(tools, state, command)
     if tools.args.remove:
+        await running.warn(tools.output, check_request(tools.services, request, API_VERSION))
         name = short(new_id())
         await tools.output.say(f" ---> Running in {name}\n")
         text = f" ---> Removed intermediate container {name}\n"
         return functools.partial(tools.output.say, text)
-    request = _request(tools, state, command)
-    entry = await running.make_container(tools.services, request, tools.context.name)
-    await tools.output.say(f" ---> Running in {short(entry.id)}\n")
+    await running.make_container(tools.services, request, tools.context.name, tools.output)
     return _nothing
 
 
@@ -149,11 +150,11 @@ async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
     key = _key(tools, before, command)
     if await _from_cache(tools, state, key, " ".join(command)):
         return
-    container = await _announce(tools, state, command)
     layer_id = new_id()
     await tools.layers.create(layer_id, state.chain_id, {})
     try:
         await tools.layers.make_directory(layer_id, state.config.working_dir)
+        container = await _announce(tools, state, command)
         layer = await tools.layers.take(layer_id, tools.newest)
     finally:
         await shielded(tools.layers.remove(layer_id))
@@ -174,8 +175,9 @@ def _request(
     config = state.config
     return CreateRequest(
         image=state.image_id,
-        cmd=list(command),
-        entrypoint=[""],
+        # As with dockerd an empty list runs what the image would.
+        cmd=list(command) or config.cmd,
+        entrypoint=[""] if command else config.entrypoint,
         env=[*(config.env or []), *env],
         user=config.user,
         working_dir=config.working_dir,
@@ -196,7 +198,7 @@ async def _run(tools: Tools, state: StageState, step: Instruction) -> None:
         tmp=tools.tmp,
         context=tools.context,
         expand=_expander(tools, state),
-        chain=functools.partial(_chain_to_mount, tools),
+        chain=functools.partial(chain_to_mount, tools),
     )
     async with runstep.planned(where, state, step) as plan:
         await _run_planned(tools, state, plan)
@@ -225,9 +227,8 @@ async def _run_planned(tools: Tools, state: StageState, plan: RunPlan) -> None:
 async def _run_container(
     tools: Tools, state: StageState, plan: RunPlan, request: CreateRequest, key: str, created_by: str
 ) -> None:
-    entry = await running.make_container(tools.services, request, tools.context.name)
+    entry = await running.make_container(tools.services, request, tools.context.name, tools.output)
     try:
-        await tools.output.say(f" ---> Running in {short(entry.id)}\n")
         await plan.attach(entry)
         await running.run(tools.services, entry, tools.output, plan.command)
         await plan.detach(entry)
@@ -247,11 +248,6 @@ async def _run_container(
         await tools.removals.begin(entry)
 
 
-def origins(tools: Tools) -> copying.Origins:
-    context = tools.context if tools.owners is not None else None
-    return copying.Origins(context, tools.layers, functools.partial(_chain, tools))
-
-
 async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
     where = origins(tools)
     expander = _expander(tools, state)
@@ -261,6 +257,8 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
         tools.ahead.located(step, copy_) if tools.ahead else copying.located(tools.helpers, tools.tmp, copy_)
     )
     async with located as sources:
+        for _ in range(sum(source.downloaded for source in sources)):
+            await tools.output.say("\n")  # dockerd's end of a progress bar
         words = f"{copy_.name} {copy_.flags}{copying.checksum(sources)} in {copy_.written} "
         command = [*state.shell(), f"#(nop) {words}"]
         owners = (tools.owners or "") if copy_.from_context else ""
@@ -278,28 +276,3 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
                 newest=tools.newest,
             )
         await _commit_layer(tools, state, key, " ".join(command), layer)
-
-
-async def _chain(tools: Tools, origin: str) -> str:
-    """The layers of a stage (by name or number) or of an image, for ``--from`` and ``from=``; "" if it
-    has none."""
-    stage = await tools.stages.find(origin, tools.stage_index, by_number=True) if tools.stages else None
-    if stage is None and _NUMBER.fullmatch(origin):
-        where = "refers to current build stage" if int(origin) == tools.stage_index else "index out of bounds"
-        raise BuildFailed(f"invalid from flag value {origin}: {where}")
-    if stage is not None:
-        chain = stage.chain_id
-    else:
-        try:
-            chain = (await tools.bases.get(origin, "", tools.output)).chain_id
-        except WharfError as error:
-            raise BuildFailed(f"invalid from flag value {origin}: {error}") from error
-    return chain
-
-
-async def _chain_to_mount(tools: Tools, origin: str) -> str:
-    """As :func:`_chain`, of what has a file system."""
-    chain = await _chain(tools, origin)
-    if not chain:
-        raise BuildFailed(f"invalid from flag value {origin}: it has no file system")
-    return chain

@@ -74,6 +74,12 @@ async def create(services: Services, args: CreateArgs, context: Context) -> Crea
     return CreateReply(id=entry.id, warnings=warnings)
 
 
+def check_request(services: Services, request: CreateRequest, api_version: tuple[int, int]) -> list[str]:
+    """Raises what :func:`create` would raise for *request* by itself; returns the warnings."""
+    *_, warnings = _check(services, CreateArgs("", request, api_version=api_version))
+    return warnings
+
+
 def _made_by(services: Services, request_id: str) -> str | None:
     return next((e.id for e in services.registry if e.definition.request_id == request_id), None)
 
