@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: openat2(2) is of Linux 5.6; the runtime resolves every path of a container with it.
-MINIMUM_KERNEL = (5, 6)
+#: mount_setattr(2) is of Linux 5.12; the runtime makes no mount without it.
+MINIMUM_KERNEL = (5, 12)
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 
 

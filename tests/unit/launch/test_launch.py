@@ -48,7 +48,8 @@ def test_missing_dependency_is_one_line_with_the_package() -> None:
 
 
 def test_kernel_checks(tmp_path: Path) -> None:
-    assert "version 4.19.0 is not supported: 5.6" in host.kernel_problem("4.19.0", tmp_path)
+    assert "version 4.19.0 is not supported: 5.12" in host.kernel_problem("4.19.0", tmp_path)
+    assert "version 5.10.0-30-amd64 is not supported" in host.kernel_problem("5.10.0-30-amd64", tmp_path)
     assert "namespaces" in host.kernel_problem("6.1.0", tmp_path)
 
 
