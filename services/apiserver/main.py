@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import resource
+import socket
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from services.apiserver import listeners
 from services.protocol.exits import EXIT_MISCONFIGURED
+from services.protocol.listening import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,17 @@ def read_settings(exec_root: Path) -> dict[str, Any]:
         time.sleep(0.02)
 
 
+def _listening(hosts: list[str], group: str, shelf: Shelf | None) -> list[socket.socket]:
+    """Sockets for *hosts*: those of the API server before, or new ones that the next finds on the *shelf*."""
+    if shelf is None:
+        return listeners.open_all(hosts, group)
+    with contextlib.closing(shelf):
+        if not (sockets := shelf.look()):
+            sockets = listeners.open_all(hosts, group)
+            shelf.put(sockets)
+        return sockets
+
+
 def main(argv: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
     settings = read_settings(options.exec_root)
@@ -68,8 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # one per connection
     hosts = options.host or settings.get("hosts") or [f"unix://{options.exec_root}/docker.sock"]
     group = options.group if options.group is not None else settings.get("group", listeners.DEFAULT_GROUP)
+    shelf = Shelf.inherited()
     try:
-        sockets = listeners.open_all(hosts, group)
+        sockets = _listening(hosts, group, shelf)
     except (listeners.ListenError, OSError) as error:
         log.error("failed to load listeners: %s", error)
         return EXIT_MISCONFIGURED
@@ -78,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     from services.apiserver.server import Application
 
     gunicorn_level = {"fatal": "critical", "warn": "warning"}.get(level, level)
-    keep = any(host.startswith("fd://") for host in hosts)
+    keep = shelf is not None or any(host.startswith("fd://") for host in hosts)
     experimental = bool(settings.get("experimental", False))
     Application(
         options.exec_root, sockets, log_level=gunicorn_level, keep=keep, experimental=experimental

@@ -94,7 +94,7 @@ class Application(BaseApplication):  # type: ignore[misc]
 
     def run(self) -> None:
         arbiter = Arbiter(self)
-        arbiter.systemd = self._keep  # passed sockets are systemd's: not unlinked at the end
+        arbiter.systemd = self._keep  # sockets that are others' as well are not unlinked at the end
         arbiter.run()
 
 

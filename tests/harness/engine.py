@@ -46,16 +46,18 @@ class Engine:
 
     # -- the daemon ---------------------------------------------------------------------------
 
-    def start(self, *flags: str) -> Engine:
-        command = [
+    def command(self, *flags: str) -> list[str]:
+        return [
             sys.executable, "-m", "services.engine.launch.main",
             "--data-root", str(self.data_root), "--exec-root", str(self.exec_root),
             "-H", self.host, "--bridge", self.bridge, "--config-file", str(self._empty_configuration()),
             *self.flags, *flags,
         ]  # fmt: skip
+
+    def start(self, *flags: str) -> Engine:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command(*flags), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.wait_ready()
         return self

@@ -20,6 +20,7 @@ from services.engine.config.load import invocation
 from services.engine.config.options import OPTIONS
 from services.engine.config.usage import usage, version
 from services.engine.launch import host, supervise, tree
+from services.engine.launch.listening import Listening
 from services.engine.launch.pidfile import StillRunning, directory_lock, pid_file
 from services.protocol import settings as settings_file
 from services.protocol.settings import Settings
@@ -60,7 +61,8 @@ def _run(settings: Settings, argv: Sequence[str]) -> int:
         with contextlib.ExitStack() as held:
             _prepare(settings, held)
             configuration = _write_tree(settings)
-            return supervise.run(configuration, lambda: _reload(settings, argv))
+            listening = held.enter_context(contextlib.closing(Listening(settings.hosts)))
+            return supervise.run(configuration, listening, lambda: _reload(settings, argv))
     except StillRunning as error:
         return _fail(str(error))
     except OSError as error:

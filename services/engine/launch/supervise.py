@@ -9,6 +9,8 @@
   subreaper, prctl(2)), and supervisord reaps what it does not know: a pid 1 that does not, as is common
   in containers, would collect zombies.
 * What the services print also goes to the daemon's standard error.
+* The API's listening sockets are held here (``listening``): while an API server that was killed starts
+  again, clients wait in them.
 * A service that says at the daemon's start that it can never start (``EXIT_MISCONFIGURED``) ends
   the daemon with status 1.
 """
@@ -30,6 +32,7 @@ from supervisor.options import ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
+from services.engine.launch.listening import Listening
 from services.protocol.exits import EXIT_MISCONFIGURED
 
 _PR_SET_PDEATHSIG = 1
@@ -70,9 +73,10 @@ class _Wakeup:
 
 
 class _Options(ServerOptions):  # type: ignore[misc]
-    def __init__(self, wakeup: _Wakeup) -> None:
+    def __init__(self, wakeup: _Wakeup, listening: Listening) -> None:
         super().__init__()
         self.wakeup = wakeup
+        self._listening = listening
         self._supervisor = os.getpid()
         self.misconfigured = False
         self._restarted: set[str] = set()
@@ -91,7 +95,15 @@ class _Options(ServerOptions):  # type: ignore[misc]
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != self._supervisor:
             os._exit(1)  # it was gone before the watch was set
-        super().execve(filename, argv, env)
+        environment = dict(env)
+        if environment.get("SUPERVISOR_PROCESS_NAME") == "apiserver":
+            self._listening.hand_down(environment)
+        super().execve(filename, argv, environment)
+
+    def close_fd(self, fd: int) -> None:
+        """A child closes all it does not know; what is held for the API server ends at execve."""
+        if fd not in self._listening.fds:
+            super().close_fd(fd)
 
     def waitpid(self) -> tuple[int | None, int | None]:
         pid, status = super().waitpid()
@@ -147,17 +159,19 @@ def _echo(event: Any) -> None:
         os.write(2, event.data if isinstance(event.data, bytes) else event.data.encode())
 
 
-def run(configuration: Path, reload: Callable[[], None]) -> int:
+def run(configuration: Path, listening: Listening, reload: Callable[[], None]) -> int:
     """Run the tree in *configuration* until SIGTERM, SIGINT or SIGQUIT; the exit status.
 
-    *reload* is called on SIGHUP, before the engine gets it; it must not raise.
+    *listening* is handed down to the API server, and closed when the services are being stopped. *reload* is
+    called on SIGHUP, before the engine gets it; it must not raise.
     """
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wakeup = _Wakeup()
-    options = _Options(wakeup)
+    options = _Options(wakeup, listening)
     options.realize(["-c", str(configuration)], doc=__doc__, progname="wharfd")
     options.first = True
     options.test = False
+    events.subscribe(events.SupervisorStoppingEvent, lambda _: listening.close())
     supervisor = _Supervisor(options, reload)
     try:
         supervisor.main()
