@@ -23,6 +23,7 @@ def main() -> int:
     if b"wharfd" not in Path(f"/proc/{pid}/cmdline").read_bytes():
         print("wharfd is not running")
         return 0
+    print("wharfd stops, and its containers first", flush=True)
     signal.pidfd_send_signal(process, signal.SIGTERM)
     ended, _, _ = select.select([process], [], [], TIMEOUT)
     if not ended:

@@ -87,7 +87,11 @@ def _dump_stacks() -> None:
 
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
     for task in asyncio.all_tasks():
-        task.print_stack(file=sys.stderr)
+        print(f"Task {task.get_name()} (most recent call last):", file=sys.stderr)
+        for frame in task.get_stack():
+            code = frame.f_code
+            # Not Task.print_stack, which fails: frames of compiled modules have no line.
+            print(f"  {code.co_filename}:{frame.f_lineno} in {code.co_qualname}", file=sys.stderr)
 
 
 if __name__ == "__main__":

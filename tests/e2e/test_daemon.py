@@ -125,6 +125,15 @@ def test_sigterm_to_a_service_is_a_restart_of_it_alone(engine: Engine, name: str
     assert engine.docker("exec", name, "echo", "ok").stdout == "ok\n"
 
 
+def test_stacks_of_threads_and_tasks_are_printed_on_request(engine: Engine) -> None:
+    assert engine.process is not None
+    engine.process.send_signal(signal.SIGUSR1)
+    wanted = ("Current thread", "Task containers:monitor")
+    wait_until(lambda: all(stack in engine.log.read_text() for stack in wanted), "stacks")
+    engine.docker("version")
+    assert "Exception in callback" not in engine.log.read_text()
+
+
 def test_reload(daemon: Engine) -> None:
     assert daemon.process is not None
     (daemon.root / "daemon.json").write_text('{"labels": ["fresh=1"]}')

@@ -173,6 +173,7 @@ class NetworkController:
         kernel: the table and the bridges the daemon made are made again at the next start."""
         if remove and not self._sandboxes.by_container:
             await self._kernel.run(self._remove_all)
+            await self._registry.disown()
         await self._dns.close()
         await self._background.drain()
         self._ports.close()

@@ -144,8 +144,8 @@ class Registry:
             created=old.created if old else timestamp(),
             pools=[pool],
             interface=settings.bridge,
-            # A bridge that was there before us is the administrator's.
-            owned=old.owned if old and old.interface == settings.bridge else there is None,
+            # A bridge that somebody has made before us, or since we have removed ours, is not ours.
+            owned=there is None or (old is not None and old.interface == settings.bridge and old.owned),
             options={
                 bridge_options.DEFAULT_BRIDGE: "true",
                 bridge_options.ICC: str(settings.icc).lower(),
@@ -160,6 +160,12 @@ class Registry:
         if old is not None:
             self.discard(old)
         self.add(record)
+
+    async def disown(self) -> None:
+        """The default bridge has been removed: a bridge of its name at the next start is another's."""
+        if (record := self._by_name.get(BRIDGE)) is not None and record.owned:
+            record.owned = False
+            await self._records.put_network(record)
 
     async def _default_pool(self, old: NetworkRecord | None, index: int) -> PoolRecord:
         """By ``--bip``, else what the bridge has, else what it had, else a free subnet."""

@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
@@ -156,9 +157,9 @@ class Lab:
         self.settings = NetworkSettings(bridge=BRIDGE, bip="10.211.0.1/24")
         self.controller: NetworkController
         self._store: Store
-        self._boot({})
+        self.boot()
 
-    def _boot(self, running: Mapping[str, int]) -> None:
+    def boot(self, running: Mapping[str, int] = MappingProxyType({})) -> None:
         async def boot() -> None:
             self.controller = NetworkController(self._store, Events(self.events.append), self.settings)
             self.controller.bind(self)
@@ -242,15 +243,19 @@ class Lab:
         self.controller._kernel.close()
         self.run(self.controller._background.drain())
         self._store.close()
-        self._boot({box.id: box.pid for name, box in self.boxes.items() if name not in dead})
+        self.boot({box.id: box.pid for name, box in self.boxes.items() if name not in dead})
+
+    def stop(self) -> None:
+        """The engine's orderly end."""
+        self.run(self.controller.close())
+        self._store.close()
 
     def close(self) -> None:
         for box in self.boxes.values():
             self.run(self.controller.detach(box.id))
             box.close()
         self.run(self.controller.prune({}))
-        self.run(self.controller.close())
-        self._store.close()
+        self.stop()
         self.runner.close()
 
 

@@ -80,3 +80,20 @@ def test_default_bridge_keeps_its_subnet(lab: Lab) -> None:
     lab.restart()
     after = lab.controller.inspect("bridge")
     assert (after.id, after.ipam) == (before.id, before.ipam)
+
+
+def test_a_bridge_that_somebody_has_made_since_is_left_alone(lab: Lab) -> None:
+    """As another engine does with ``docker0``, which it has by default as well."""
+    links = Links()
+    try:
+        lab.stop()
+        assert BRIDGE not in host_links()
+        links.create_bridge(BRIDGE, "02:42:00:00:00:01", 1500)
+        lab.boot()
+        lab.stop()
+        assert BRIDGE in host_links()
+        links.delete([BRIDGE])
+    finally:
+        links.close()
+        lab.boot()
+    assert BRIDGE in host_links()
