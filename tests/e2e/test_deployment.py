@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from tests.harness import SESSION
 from tests.harness.engine import REPOSITORY, SERVICES
 from tests.harness.images import busybox_archive
 from tests.harness.network import remove_bridge, remove_tables
-from tests.harness.readiness import answers, wait_until
+from tests.harness.readiness import answers, remove_tree, wait_until
 
 pytestmark = pytest.mark.usefixtures("docker_command")
 
@@ -30,7 +29,7 @@ def root() -> Iterator[Path]:
     yield path
     remove_bridge(BRIDGE)
     remove_tables(BRIDGE)
-    shutil.rmtree(path)
+    remove_tree(path)
 
 
 def moved(root: Path) -> Path:

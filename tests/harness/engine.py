@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from tests.harness import SESSION
 from tests.harness.images import busybox_archive
 from tests.harness.network import remove_bridge, remove_tables
-from tests.harness.readiness import answers, wait_until
+from tests.harness.readiness import answers, remove_tree, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICES = ("containerd-shim", "engine", "apiserver")
@@ -112,7 +111,7 @@ class Engine:
             remove_bridge(self.bridge)
             remove_tables(self.bridge)
             if not os.environ.get("WHARFD_KEEP_LOGS"):
-                shutil.rmtree(self.root)
+                remove_tree(self.root)
 
     # -- its services -------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ echo "guest: pytest ended with $?"
 """
 
 
-def run(tests: str, directory: Path, kind: str, options: str, *, timeout: float = 300) -> None:
+def run(tests: str, directory: Path, kind: str, options: str, *, timeout: float = 380) -> None:
     """pytest on *tests* (a file of the repository) with a new *kind* file system mounted with *options*.
 
     Fails with what the guest printed. Skips where there is no such kernel or ``mkfs``, or where the

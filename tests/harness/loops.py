@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.readiness import wait_until
+
 
 @contextlib.contextmanager
 def loop_mounted(
@@ -41,6 +43,8 @@ def loop_mounted(
     try:
         yield mount_point
     finally:
-        subprocess.run(["umount", str(mount_point)], check=True)
+        # The kernel ends the mount namespaces of containers some time after their last process.
+        unmount = ["umount", str(mount_point)]
+        wait_until(lambda: subprocess.run(unmount).returncode == 0, f"{mount_point} is unmounted", poll=0.2)
         mount_point.rmdir()
         image.unlink()

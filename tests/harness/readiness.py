@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -32,6 +33,16 @@ def answers(path: str | Path, url: str = "/_ping", timeout: float = 30) -> bool:
         return False
     finally:
         connection.close()
+
+
+def remove_tree(path: Path) -> None:
+    """Although somebody who is just ending may still write or remove there."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(path, ignore_errors=True)
+        return not path.exists()
+
+    wait_until(is_gone, f"{path} is removed")
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 90, poll: float = 0.02) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from services.protocol.errors import WharfError, from_failure
 from services.protocol.fdpass import HandoverAck, HandoverEnvelope
 from services.protocol.paths import ExecRoot
 from services.protocol.shim import Stream
+from tests.harness.readiness import remove_tree
 from tests.harness.rootfs import make_rootfs
 
 CAPABILITIES = [
@@ -127,7 +127,7 @@ class Service:
         for pid in self.shim_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        remove_tree(self.directory)
 
     def call(self, method: str, request: Any, timeout: float = 90) -> Any:
         """A method of Tasks; raises the error that the service raised."""
