@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 RUNNING = 1
 #: ``Faults.SHUTDOWN_STATE`` of supervisor.xmlrpc.
 SHUTDOWN_STATE = 6
-_TIMEOUT = 2.0
+#: Seconds; supervisord has one thread, and is busy when all stops.
+_TIMEOUT = 10.0
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -47,7 +48,7 @@ def daemon_is_stopping() -> bool:
     """True when supervisord says so, or did not start us (the engine was started by hand).
 
     A supervisord that was killed leaves its socket behind: the containers are then left alone, as
-    after any other crash. Blocking, at most two seconds.
+    after any other crash. Blocking, for a bounded time.
     """
     url = os.environ.get("SUPERVISOR_SERVER_URL", "")
     if not url.startswith("unix://"):

@@ -125,6 +125,7 @@ class Engine:
 
     def kill(self, *names: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to services at once, and see them gone (each is restarted by its supervisor)."""
+        wait_until(lambda: set(names) <= self.service_pids().keys(), f"{', '.join(names)} run")
         pids = self.service_pids()
         workers = psutil.Process(pids["apiserver"]).children() if "apiserver" in names else []
         handles = [os.pidfd_open(pids[name]) for name in names]

@@ -40,7 +40,7 @@ def test_archives_taken_apart(tmp_path: Path) -> None:
         command += [str(number * share), str(min(CASES, (number + 1) * share)), str(directory)]
         running.append(subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True))
     for process in running:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=380)
         assert output, f"a worker died with status {process.returncode}"
         wrong = json.loads(output)["wrong"]
         assert not wrong, f"seed {SEED}: " + "\n".join(wrong)
