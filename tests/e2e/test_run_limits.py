@@ -46,6 +46,28 @@ def test_refused(engine: Engine, docker_command: str, options: list[str], text: 
     assert text in done.stderr
 
 
+def test_an_empty_home_is_none(engine: Engine, docker_command: str) -> None:
+    done = engine.docker("run", "--rm", "-e", "A=1", "-e", "HOME=", "-e", "B=2", "busybox", "env")
+    assert done.stdout.splitlines()[2:] == ["A=1", "B=2", "HOME=/root"]
+
+
+def test_devices_as_runc_lists_them(engine: Engine, docker_command: str) -> None:
+    """tun may be used by whom may make it."""
+    path = "/sys/fs/cgroup/devices/devices.list"
+    if not Path(path).exists():
+        pytest.skip("devices are not limited by cgroup v1 here")
+    done = engine.docker("run", "--rm", "--device-cgroup-rule", "b 7:* r", "busybox", "cat", path)
+    assert done.stdout.splitlines() == [
+        "b *:* m",
+        "c *:* m",
+        *(f"c 1:{minor} rwm" for minor in (3, 5, 7, 8, 9)),
+        *(f"c 5:{minor} rwm" for minor in (0, 1, 2)),
+        "b 7:* r",
+        "c 10:200 rwm",
+        "c 136:* rwm",
+    ]
+
+
 def _disk(path: Path) -> Path | None:
     """The block device that *path* is on."""
     number = path.stat().st_dev

@@ -202,7 +202,9 @@ def execute(plan: ProcessPlan, identity: user.Identity, slave: int | None, proc_
     lsm.apply(proc_self, process.apparmor_profile, process.selinux_label)
     os.close(proc_self)
     enter_cwd(process.cwd)
-    plan.environment.setdefault("HOME", identity.home)
+    if not plan.environment.get("HOME"):
+        plan.environment.pop("HOME", None)  # an empty one is none
+        plan.environment["HOME"] = identity.home
     rlimits.apply(plan.limits)
     _change_user(plan, identity)
     program = find_program(plan)

@@ -63,11 +63,19 @@ def environment(definition: Container, *, tty: bool) -> list[str]:
 
 
 def merge_environment(base: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """*overrides* over *base* by name; the place of a replaced entry is kept."""
+    """*overrides* over *base* by name: in the place of what they replace, else in the place of their last.
+
+    One without a value takes away what is in *base*, and only that.
+    """
     values: dict[str, str | None] = {entry.partition("=")[0]: entry for entry in base}
+    defaults = frozenset(values)
     for entry in overrides:
         name, equals, _ = entry.partition("=")
-        values[name] = entry if equals else None
+        if name in defaults:
+            values[name] = entry if equals else None
+        elif equals:
+            values.pop(name, None)
+            values[name] = entry
     return [entry for entry in values.values() if entry is not None]
 
 

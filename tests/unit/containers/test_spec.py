@@ -64,6 +64,7 @@ def test_environment_entries_without_a_value_remove(world: World) -> None:
         "HOSTNAME=h",
         "K=w",
     ]
+    assert merge_environment(["A=1"], ["K=v", "L=x", "K=w", "K", "A=2"]) == ["A=2", "L=x", "K=w"]
 
 
 def test_privileged(world: World) -> None:
