@@ -35,6 +35,9 @@ from services.protocol.verbs import A, R, StreamVerb, Verb
 
 log = logging.getLogger(__name__)
 
+#: Maps by their keys, as Go writes them: clients print answers as they come.
+encode_answer = msgspec.msgpack.Encoder(order="deterministic").encode
+
 T = TypeVar("T")
 
 
@@ -80,7 +83,7 @@ class Router:
         decode = msgspec.msgpack.Decoder(verb.args).decode
 
         async def run(request: Request, context: Context, _: Callable[[bytes], Awaitable[None]]) -> bytes:
-            return encode(await handler(decode(request.args), context))
+            return encode_answer(await handler(decode(request.args), context))
 
         self._register(verb.name, run)
 
@@ -89,7 +92,7 @@ class Router:
 
         async def run(request: Request, context: Context, send: Callable[[bytes], Awaitable[None]]) -> bytes:
             async for item in handler(decode(request.args), context):
-                await send(encode(item))
+                await send(encode_answer(item))
             return b""
 
         self._streams.add(f"rpc:{verb.name}")
@@ -101,7 +104,7 @@ class Router:
         self._verbs[name] = run
 
     def publish(self, published: Published) -> None:
-        self._pub.send_multipart([EVENT_TOPIC, encode(published)], zmq.DONTWAIT)
+        self._pub.send_multipart([EVENT_TOPIC, encode_answer(published)], zmq.DONTWAIT)
 
     def bind(self) -> None:
         """From here on requests are taken: the last step of the boot."""

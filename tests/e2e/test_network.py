@@ -165,3 +165,13 @@ def test_an_isolated_network(engine: Engine) -> None:
     )
     assert engine.docker(*inside, "ping -c1 -W1 10.211.61.2 >/dev/null || echo nobody").stdout == "nobody\n"
     engine.docker("network", "rm", "alone")
+
+
+def test_maps_are_shown_in_the_order_of_their_keys(engine: Engine) -> None:
+    """As Go writes them: the docker command prints an answer as it came."""
+    labels = {"zz": "1", "a": "2", "m": "3"}
+    network = engine.client.networks.create("sorted", labels=labels)
+    try:
+        assert list(network.attrs["Labels"]) == ["a", "m", "zz"]
+    finally:
+        network.remove()

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from services.protocol.api.containers import PortBinding
-from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
+from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented, WharfError
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class HostPorts:
         An address that nobody serves gets no port, which is no error (dockerd says so in its log).
         """
         if request.protocol not in ("tcp", "udp"):
-            raise Unimplemented(f"publishing {request.protocol} ports is not implemented")
+            raise self._unknown(request)
         if not self.serves(request.host_ip):
             log.warning(
                 "port %s is not published on %s: --userland-proxy is off",
@@ -152,6 +152,17 @@ class HostPorts:
                 continue
             return [PublishedPort(request.protocol, request.container_port, host, number) for host in hosts]
         raise failure or SystemError_("all ports are allocated")
+
+    def _unknown(self, request: PortRequest) -> WharfError:
+        """SCTP: most kernels cannot have it, and say so."""
+        number = request.host_ports[0] or next(iter(self._ephemeral()))
+        shown = f"{request.host_ip or ANY4}:{number}/{request.protocol}"
+        try:
+            sctp_socket().close()
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            return SystemError_(f"failed to create socket for {shown}: {reason}")
+        return Unimplemented(f"publishing {request.protocol} ports is not implemented")
 
     def serves(self, host_ip: str) -> bool:
         """Whether what arrives at *host_ip* gets to a container."""
@@ -217,6 +228,10 @@ class HostPorts:
             raise SystemError_(text) from error
         held.sockets.update(sockets)
         self._held[protocol, number] = held
+
+
+def sctp_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
 
 
 def _wildcard(host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,9 +127,20 @@ def test_any_port_is_an_ephemeral_one(ports: HostPorts) -> None:
     assert low <= first.host_port <= high
 
 
-def test_sctp_is_refused_by_name(ports: HostPorts) -> None:
+def test_sctp_is_refused_by_name(ports: HostPorts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel's, where it has none."""
+    number = free_port()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+    monkeypatch.setattr("services.engine.networks.ports.sctp_socket", refuse)
+    text = f"failed to create socket for 127.0.0.1:{number}/sctp: protocol not supported"
+    with pytest.raises(SystemError_, match=text):
+        ports.reserve(request(number, "127.0.0.1", "sctp"))
+    monkeypatch.setattr("services.engine.networks.ports.sctp_socket", socket.socket)
     with pytest.raises(Unimplemented, match="sctp"):
-        ports.reserve(request(free_port(), "127.0.0.1", "sctp"))
+        ports.reserve(request(number, "127.0.0.1", "sctp"))
 
 
 def _all_free(first: int, last: int) -> bool:
