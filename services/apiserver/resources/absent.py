@@ -6,7 +6,7 @@ from falcon.asgi import Request, Response
 
 from services.protocol.errors import NotFound, Unavailable, Unimplemented
 
-_NO_MANAGER = (
+NO_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
     "this node to swarm and try again."
 )
@@ -17,7 +17,7 @@ class Swarm:
     """What dockerd answers when it is not in a swarm."""
 
     async def _refuse(self, req: Request, resp: Response, **_: str) -> None:
-        raise Unavailable(_NO_MANAGER)
+        raise Unavailable(NO_MANAGER)
 
     on_get = on_post = on_delete = on_get_one = on_post_one = on_delete_one = _refuse
 

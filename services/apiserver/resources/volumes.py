@@ -7,10 +7,14 @@ from falcon.asgi import Request, Response
 from services.apiserver import body, reply
 from services.apiserver.client import Engine
 from services.apiserver.query import Query
+from services.apiserver.resources.absent import NO_MANAGER
 from services.protocol.api import volumes as api
 from services.protocol.errors import Unavailable
 from services.protocol.verbs import Filters, Ref
 from services.protocol.verbs import volumes as verbs
+
+#: API version since which volumes may be a cluster's.
+_WITH_CLUSTERS = (1, 42)
 
 
 class Volumes:
@@ -26,6 +30,8 @@ class Volumes:
 
     async def on_post_create(self, req: Request, resp: Response) -> None:
         request = await body.read_json(req, api.VolumeCreateRequest)
+        if request.cluster_volume_spec is not None and req.context.version >= _WITH_CLUSTERS:
+            raise Unavailable(NO_MANAGER)
         reply.document(resp, await self._engine.document(verbs.CREATE, request), 201)
 
     async def on_put(self, req: Request, resp: Response, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from services.protocol.api.networks import EndpointSettings
+from services.protocol.errors import InvalidParameter
 
 IFNAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
@@ -45,6 +46,13 @@ def problems(settings: EndpointSettings) -> list[str]:
                 "'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
             )
     return found
+
+
+def check_link_local(settings: EndpointSettings) -> None:
+    """What is asked for as link-local is so, which libnetwork looks at when the endpoint is made."""
+    for address in _link_local(settings):
+        if not ipaddress.ip_address(address).is_link_local:
+            raise InvalidParameter(f"invalid link local IP address: {address}")
 
 
 def link_local(settings: EndpointSettings) -> list[str]:

@@ -137,6 +137,7 @@ class Sandboxes:
             raise Forbidden("cannot create endpoint on configuration-only network")
         if not self._registry.driver(network).addresses:
             return endpoint
+        endpoint_options.check_link_local(settings)
         config = settings.ipam_config
         static = config.ipv4_address if config and isinstance(config.ipv4_address, str) else ""
         endpoint.ipv4 = self._registry.addresses(network).allocate(4, static)

@@ -31,6 +31,8 @@ class VolumeCreateRequest(Model, kw_only=True):
     driver: str = ""
     driver_opts: dict[str, str] | None = None
     labels: dict[str, str] | None = None
+    #: Makes it a volume of a swarm's.
+    cluster_volume_spec: dict[str, Any] | None = None
 
 
 class VolumeList(Model, kw_only=True):

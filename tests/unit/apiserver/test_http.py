@@ -278,6 +278,8 @@ def test_broken_requests_are_answered_in_plain_text(client: Client, request_text
 def test_swarm_is_not_there(client: Client) -> None:
     status, text = message(client, "GET", "/services")
     assert status == 503 and text.startswith("This node is not a swarm manager.")
+    body = b'{"Name": "v1", "ClusterVolumeSpec": {}}'
+    assert message(client, "POST", "/volumes/create", body) == (status, text)
 
 
 def test_filters_are_checked(client: Client, engine: FakeEngine) -> None:

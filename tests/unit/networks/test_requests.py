@@ -286,5 +286,9 @@ def test_what_is_asked_of_an_endpoint() -> None:
         "net.ipv4.neigh.eth0/1.gc_stale_time": "5",
     }
     assert endpoint_options.link_local(settings) == ["169.254.7.7/16"]
+    endpoint_options.check_link_local(settings)
+    public = EndpointSettings(ipam_config=EndpointIPAMConfig(link_local_ips=["1.2.3.4"]))
+    with pytest.raises(InvalidParameter, match=r"invalid link local IP address: 1\.2\.3\.4"):
+        endpoint_options.check_link_local(public)
     wrong = EndpointSettings(driver_opts={f"{prefix}sysctls": "net.ipv4.conf.eth0.log_martians=1"})
     assert "unrecognised network interface sysctl 'net.ipv4.conf.eth0" in endpoint_options.problems(wrong)[0]
