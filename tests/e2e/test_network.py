@@ -136,10 +136,10 @@ def test_the_host_is_the_gateway(engine: Engine) -> None:
 
 
 def test_what_a_network_shows(engine: Engine) -> None:
-    """The configuration where there is one; and how full it is, of newer API versions."""
+    """Its subnet with the gateway that was chosen; and how full it is, of newer API versions."""
     engine.docker("network", "create", "--subnet", "10.211.60.0/24", "shown")
     (document,) = json.loads(engine.docker("network", "inspect", "shown").stdout)
-    assert document["IPAM"]["Config"] == [{"Subnet": "10.211.60.0/24"}]
+    assert document["IPAM"]["Config"] == [{"Subnet": "10.211.60.0/24", "Gateway": "10.211.60.1"}]
     assert document["Containers"] == {}
     gateway = engine.docker("run", "--rm", "--network", "shown", "busybox", "ip", "route").stdout
     assert "default via 10.211.60.1 dev eth0" in gateway

@@ -244,13 +244,13 @@ class Connector:
         self._kernel.change_ports(set(old) - set(new), set(new) - set(old))
 
     async def _take_back(self, sandbox: SandboxRecord, before: SandboxRecord) -> None:
-        """A connect that failed: the sandbox is what it was."""
+        """A connect that failed: the sandbox is what it was, its interfaces too when this returns."""
         kept = {endpoint.id for endpoint in before.endpoints}
         for endpoint in sandbox.endpoints:
             if endpoint.id not in kept:
-                network = self._registry.get(endpoint.network_id)
-                if network is not None:
-                    self._registry.driver(network).leave([endpoint])
+                if endpoint.host_interface:
+                    # In the thread that may still be making it.
+                    await self._kernel.run(self._kernel.links.delete, [endpoint.host_interface])
                 self._sandboxes.release_endpoint(endpoint)
         if not before.ports:
             self._sandboxes.unpublish(sandbox)

@@ -34,17 +34,13 @@ GLOBAL_POOLS = (AddressPool("10.0.0.0/8", 24),)
 
 
 class PoolRecord(msgspec.Struct, kw_only=True):
-    """A subnet of a network. ``configured``: the user asked for it; ``shows_gateway``: the gateway is
-    part of what the API shows (moby shows the configuration where there is one, and so no gateway
-    that was chosen for a configured subnet).
-    """
+    """A subnet of a network. ``configured``: the user asked for it."""
 
     subnet: str
     ip_range: str = ""
     gateway: str = ""
     auxiliary: dict[str, str] = {}
     configured: bool = True
-    shows_gateway: bool = True
 
 
 @dataclass
@@ -173,15 +169,23 @@ class NetworkAddresses:
             space.release(parsed)
 
 
-def choose_subnet(pools: Iterable[AddressPool], version: int, used: Sequence[Network]) -> Network:
-    """The first subnet of *pools* that overlaps none of *used*."""
+def choose_subnet(
+    pools: Iterable[AddressPool], version: int, used: Sequence[Network], prefix: int = 0
+) -> Network:
+    """The first subnet of *pools* that overlaps none of *used*; with a *prefix* of this length instead of
+    the pool's own."""
+    fitting = False
     for pool in pools:
         base = ipaddress.ip_network(pool.base, strict=False)
-        if base.version != version or pool.size < base.prefixlen:
+        size = prefix or pool.size
+        if base.version != version or size < base.prefixlen:
             continue
-        found = _free_subnet(base, pool.size, [one for one in used if one.version == version])
+        fitting = True
+        found = _free_subnet(base, size, [one for one in used if one.version == version])
         if found is not None:
             return found
+    if prefix and not fitting:
+        raise InvalidParameter("invalid pool request: invalid address pool")
     raise InvalidParameter("all predefined address pools have been fully subnetted")
 
 

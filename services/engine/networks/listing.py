@@ -30,15 +30,19 @@ Users = Callable[[str], list[tuple[SandboxRecord, EndpointRecord]]]
 
 
 def inspect(record: NetworkRecord, users: Users | None, registry: Registry) -> NetworkInspect:
-    """Without *users*, as in a list: nothing about containers."""
+    """Without *users*, as in a list: nothing about containers.
+
+    The subnets are those that are allocated: a configuration network has none.
+    """
+    pools = [] if record.config_only else record.pools
     configs = [
         IPAMConfig(
             subnet=pool.subnet,
             ip_range=pool.ip_range or UNSET,
-            gateway=(pool.gateway if pool.shows_gateway else "") or UNSET,
+            gateway=pool.gateway or UNSET,
             auxiliary_addresses=pool.auxiliary or UNSET,
         )
-        for pool in record.pools
+        for pool in pools
     ]
     containers: dict[str, NetworkContainer] = {}
     for sandbox, endpoint in users(record.id) if users else []:
@@ -50,7 +54,6 @@ def inspect(record: NetworkRecord, users: Users | None, registry: Registry) -> N
             ipv4_address=f"{endpoint.ipv4}/{prefix}" if endpoint.ipv4 else "",
             ipv6_address="",
         )
-    ipam_options = record.ipam_options if configs else None
     return NetworkInspect(
         name=record.name,
         id=record.id,
@@ -59,7 +62,7 @@ def inspect(record: NetworkRecord, users: Users | None, registry: Registry) -> N
         driver=record.driver,
         enable_ipv4=record.enable_ipv4,
         enable_ipv6=record.enable_ipv6,
-        ipam=IPAM(driver=record.ipam_driver, options=ipam_options, config=configs or None),
+        ipam=IPAM(driver=record.ipam_driver, options=record.ipam_options, config=configs or None),
         internal=record.internal,
         attachable=record.attachable,
         config_from=ConfigReference(network=record.config_from),

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 
 from services.engine.events import Events
-from services.engine.networks import listing, requests
+from services.engine.networks import listing, requests, subnets
 from services.engine.networks.drivers import absent
 from services.engine.networks.drivers.base import Driver
 from services.engine.networks.kernel import Kernel
@@ -49,7 +49,7 @@ class Manager:
                     request = requests.configured(request, source)
                 record = requests.make_record(request, driver)
                 gateway = driver.needs_gateway(record.options, internal=record.internal)
-                record.pools = [await requests.choose_pool(request, self._registry, record, gateway=gateway)]
+                record.pools = [await subnets.choose_pool(request, self._registry, record, gateway=gateway)]
             record.request_id = request_id
             record.owned = await self._is_new(record)
             undo.push(lambda: self._records.delete_network(record.id))

@@ -104,18 +104,18 @@ class Registry:
         allocated = [record for record in self._by_id.values() if not record.config_only]
         return [subnet for record in allocated for subnet in _subnets(record)]
 
-    async def free_subnet(self, version: int, scope: str = "") -> Network:
+    async def free_subnet(self, version: int, scope: str = "", prefix: int = 0) -> Network:
         """From the default pools, clear of networks and of the host's routes and addresses.
 
         The *scope* "global" has pools of its own, and does not look at the host's.
         """
         if scope == "global":
-            return choose_subnet(GLOBAL_POOLS, version, self.used_subnets())
+            return choose_subnet(GLOBAL_POOLS, version, self.used_subnets(), prefix)
         links = self._kernel.links
         routes = await self._kernel.run(links.destinations)
         addresses = await self._kernel.run(links.addresses)
         used = self.used_subnets() + routes + [address.network for _, address in addresses]
-        return choose_subnet(self._settings.address_pools, version, used)
+        return choose_subnet(self._settings.address_pools, version, used, prefix)
 
     async def ensure_predefined(self) -> None:
         """The three networks that are always there; the bridge's settings are those of today."""

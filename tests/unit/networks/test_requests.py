@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.engine.networks import checks, endpoint_options, listing, requests
+from services.engine.networks import checks, endpoint_options, listing, requests, subnets
 from services.engine.networks.drivers import absent
 from services.engine.networks.drivers.bridge import BridgeDriver
 from services.engine.networks.drivers.null import NullDriver
@@ -194,25 +194,25 @@ class FakeRegistry:
     def overlapping(self, subnet: Network) -> NetworkRecord | None:
         return self.other if subnet.overlaps(ipaddress.ip_network("10.1.0.0/24")) else None
 
-    async def free_subnet(self, version: int, scope: str) -> Network:
-        return ipaddress.ip_network("10.9.0.0/24" if scope == "global" else "172.30.0.0/16")
+    async def free_subnet(self, version: int, scope: str, prefix: int) -> Network:
+        return ipaddress.ip_network("10.9.0.0/24" if scope == "global" else f"172.30.0.0/{prefix or 16}")
 
 
 def pool(config: IPAMConfig | None, *, gateway: bool = True, scope: str = "") -> PoolRecord:
     request = NetworkCreateRequest(name="n", scope=scope, ipam=IPAM(config=[config] if config else []))
     new = record("n", interface="br-n")
     registry: Any = FakeRegistry()
-    return asyncio.run(requests.choose_pool(request, registry, new, gateway=gateway))
+    return asyncio.run(subnets.choose_pool(request, registry, new, gateway=gateway))
 
 
-def test_the_api_shows_the_gateway_that_was_asked_for() -> None:
-    chosen = pool(IPAMConfig(subnet="10.2.0.0/24"))
-    assert (chosen.gateway, chosen.shows_gateway) == ("10.2.0.1", False)
-    asked = pool(IPAMConfig(subnet="10.2.0.0/24", gateway="10.2.0.9"))
-    assert (asked.gateway, asked.shows_gateway) == ("10.2.0.9", True)
+def test_chosen_gateways() -> None:
+    assert pool(IPAMConfig(subnet="10.2.0.0/24")).gateway == "10.2.0.1"
+    assert pool(IPAMConfig(subnet="10.2.0.0/24", gateway="10.2.0.9")).gateway == "10.2.0.9"
     free = pool(None)
-    assert (free.subnet, free.gateway, free.shows_gateway) == ("172.30.0.0/16", "172.30.0.1", True)
+    assert (free.subnet, free.gateway, free.configured) == ("172.30.0.0/16", "172.30.0.1", False)
     assert pool(None, scope="global").subnet == "10.9.0.0/24"
+    assert pool(IPAMConfig(subnet="0.0.0.0/26")).subnet == "172.30.0.0/26"
+    assert pool(IPAMConfig(subnet="fd00::/64")).subnet == "172.30.0.0/16", "there is no IPv6 to use it"
     ranged = pool(IPAMConfig(subnet="10.2.0.0/24", ip_range="10.2.0.128/25"))
     assert ranged.gateway == "10.2.0.128"
     assert pool(IPAMConfig(subnet="10.2.0.0/24"), gateway=False).gateway == ""
@@ -230,6 +230,20 @@ def test_the_api_shows_the_gateway_that_was_asked_for() -> None:
             "failed to allocate gateway (10.2.0.255): Address already in use",
         ),
         (IPAMConfig(subnet="10.1.0.1/16"), "it should be 10.1.0.0/16"),
+        (
+            IPAMConfig(
+                subnet="10.2.0.0/24",
+                ip_range="192.168.0.1/16",
+                gateway="192.168.0.1",
+                auxiliary_addresses={"x": "fd00::1"},
+            ),
+            "invalid network config:\n"
+            "* invalid ip-range 192.168.0.1/16: CIDR block is bigger than its parent subnet 10.2.0.0/24\n"
+            "* invalid ip-range 192.168.0.1/16: it should be 192.168.0.0/16\n"
+            "* invalid ip-range 192.168.0.1/16: parent subnet 10.2.0.0/24 doesn't contain ip-range\n"
+            "* invalid gateway 192.168.0.1: parent subnet 10.2.0.0/24 doesn't contain this address\n"
+            "* invalid auxiliary address x: parent subnet is an IPv4 block",
+        ),
         (IPAMConfig(subnet="10.1.0.128/25"), "Pool overlaps with other one on this address space"),
         (IPAMConfig(subnet="10.1.0.0/24", ip_range="10.1.0.0/25"), "Pool overlaps with other one"),
         (

@@ -28,15 +28,19 @@ _GATEWAY_MODE_4, _GATEWAY_MODE_6 = PREFIX + "gateway_mode_ipv4", PREFIX + "gatew
 _GATEWAY_MODES = {_GATEWAY_MODE_4, _GATEWAY_MODE_6}
 _MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _BOOLEANS = {ICC, MASQUERADE, DEFAULT_BRIDGE, INHIBIT}
-_TRUE = {"1", "t", "T", "true", "TRUE", "True"}
-_FALSE = {"0", "f", "F", "false", "FALSE", "False"}
+#: What the request's own fields say too (daemon/libnetwork/netlabel).
+ENABLE_IPV4, ENABLE_IPV6 = "com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6"
+#: Options that dockerd gives a meaning to and this engine does not.
+_ABSENT = {PREFIX + "trusted_host_interfaces", "com.docker.network.host_ipv4"}
+TRUE = {"1", "t", "T", "true", "TRUE", "True"}
+FALSE = {"0", "f", "F", "false", "FALSE", "False"}
 _IFNAME_MAX = 15
 
 
 def truth(options: Mapping[str, str], name: str, default: bool) -> bool:
     """A Go boolean among the options; empty is the default."""
     value = options.get(name, "")
-    return value in _TRUE if value else default
+    return value in TRUE if value else default
 
 
 def is_isolated(options: Mapping[str, str]) -> bool:
@@ -67,7 +71,7 @@ class BridgeDriver:
     def options(self, options: Mapping[str, str], *, internal: bool = False) -> None:
         for name, value in options.items():
             if name in _BOOLEANS:
-                if value not in _TRUE | _FALSE:
+                if value not in TRUE | FALSE:
                     raise _unparsed(name, value, f'strconv.ParseBool: parsing "{value}": invalid syntax')
             elif name == MTU:
                 _check_mtu(name, value)
@@ -82,7 +86,7 @@ class BridgeDriver:
                 _check_address(name, value)
             elif name in _GATEWAY_MODES:
                 _check_gateway_mode(name, value)
-            elif name.startswith("com.docker.network.") and name != IFACE_PREFIX:
+            elif name in _ABSENT:
                 raise Unimplemented(f"network option {name} is not implemented")
         if is_isolated(options) and not internal:
             raise SystemError_("gateway mode 'isolated' can only be used for an internal network")
