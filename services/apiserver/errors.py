@@ -11,6 +11,7 @@ import msgspec
 
 from services.apiserver.exchange import REFUSE, ClientGone
 from services.apiserver.middleware.version import json_errors, strip_version
+from services.protocol import jsonlines
 from services.protocol.errors import ErrorKind, NotFound, WharfError
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def body(message: str) -> bytes:
 
 def stream_error(message: str) -> bytes:
     """An error in the middle of a progress stream (Docker's ``jsonmessage``)."""
-    return msgspec.json.encode({"error": message, "errorDetail": {"message": message}}) + b"\r\n"
+    return jsonlines.error_line(message)
 
 
 def answer(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: WharfError) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from services.apiserver import errors, headers
 from services.apiserver.body import Upload, exchange_of
+from services.protocol import jsonlines
 from services.protocol.errors import WharfError
 from services.protocol.fdpass import Handover
 
@@ -19,16 +20,9 @@ _encode = msgspec.json.encode
 JSON = "application/json"
 
 
-#: What Go's encoder writes as escapes unless it is told not to; none of it is JSON's own.
-_HTML = {b"<": b"\\u003c", b">": b"\\u003e", b"&": b"\\u0026"}
-
-
 def document(resp: falcon.asgi.Response, value: Any, status: int = 200, *, html_safe: bool = False) -> None:
     """*value* as JSON with Go's trailing newline; *html_safe* as Go writes what it embeds."""
-    data = _encode(value)
-    if html_safe:
-        for character, escape in _HTML.items():
-            data = data.replace(character, escape)
+    data = jsonlines.encode(value) if html_safe else _encode(value)
     resp.status = status
     resp.content_type = JSON
     resp.data = data + b"\n"

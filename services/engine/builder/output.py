@@ -12,8 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
 
-import msgspec
-
+from services.protocol import jsonlines
 from services.protocol.errors import WharfError
 
 #: Lines that wait for a slow client before the build waits with them.
@@ -37,7 +36,7 @@ class Speech:
         raise NotImplementedError
 
     async def say(self, text: str) -> None:
-        await self.line(_line({"stream": text}))
+        await self.line(jsonlines.line(stream=text))
 
     async def image(self, image_id: str) -> None:
         """A step's image, shortened."""
@@ -46,7 +45,7 @@ class Speech:
     async def result(self, image_id: str, name: str = "") -> None:
         """What a stage has come to, for programs: the last one counts. *name* is that of the message."""
         named: dict[str, object] = {"id": name} if name else {}
-        await self.line(_line({**named, "aux": {"ID": image_id}}))
+        await self.line(jsonlines.line(**named, aux={"ID": image_id}))
 
     async def error(self, text: str) -> None:
         """What a command wrote to its standard error, in red as the classic builder has it."""
@@ -72,19 +71,17 @@ class Output(Speech):
             await self._lines.put(line)
 
     async def failed(self, error: WharfError) -> None:
-        detail: dict[str, object] = {"message": str(error)}
-        if isinstance(error, BuildFailed) and error.code:
-            detail = {"code": error.code, **detail}
+        code = error.code if isinstance(error, BuildFailed) else 0
         self._kept.seek(0)
         for line in self._kept:
             await self._lines.put(line)
-        await self._lines.put(_line({"errorDetail": detail, "error": str(error)}))
+        await self._lines.put(jsonlines.error_line(str(error), code))
 
     async def close(self, quiet_result: str = "") -> None:
         """*quiet_result* is the image's id, when the build has got to its end."""
         self._kept.close()
         if self._quiet and quiet_result:
-            await self._lines.put(_line({"stream": f"{quiet_result}\n"}))
+            await self._lines.put(jsonlines.line(stream=f"{quiet_result}\n"))
         await self._lines.put(None)
 
     def cut(self) -> None:
@@ -135,7 +132,3 @@ class StageOutput(Speech):
 
 def short(image_id: str) -> str:
     return image_id.removeprefix("sha256:")[:12]
-
-
-def _line(document: dict[str, object]) -> bytes:
-    return msgspec.json.encode(document) + b"\r\n"

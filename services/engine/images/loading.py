@@ -34,16 +34,8 @@ from services.engine.layers import LayerManager, Making, chain_ids
 from services.engine.registry import platforms
 from services.protocol.api.containers import Config
 from services.protocol.errors import InvalidParameter, SystemError_, WharfError
+from services.protocol.jsonlines import error_line, line
 from services.protocol.verbs.images import ImportArgs
-
-
-def line(**members: object) -> bytes:
-    """One document of ``jsonmessage``."""
-    return msgspec.json.encode(members) + b"\r\n"
-
-
-def error_line(message: str) -> bytes:
-    return line(errorDetail={"message": message}, error=message)
 
 
 def web_address(source: str) -> str:
@@ -231,4 +223,4 @@ class Loader:
         yield line(status=record.id)
 
 
-__all__ = ["Loader", "error_line", "line", "web_address"]
+__all__ = ["Loader", "web_address"]

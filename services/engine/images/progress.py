@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
-import msgspec
+from services.protocol import jsonlines
 
 #: Lines that a client may be behind before it misses states of progress (never ends of anything).
 _BEHIND = 1000
-
-_encode = msgspec.json.encode
 
 
 def short(digest: str) -> str:
@@ -51,7 +49,7 @@ class Progress:
         self._tell(identity, line, droppable=True)
 
     def _tell(self, key: str, members: Mapping[str, object], *, droppable: bool = False) -> None:
-        line = _encode(members) + b"\r\n"
+        line = jsonlines.line(**members)
         self._state[key] = line
         for listener in self._listeners:
             if not droppable or listener.qsize() < _BEHIND:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 
-from services.engine.images.loading import line, web_address
+from services.engine.images.loading import web_address
 from services.engine.images.manager import ImageManager
 from services.engine.images.references import parse_repository
 from services.engine.rpc import Context, Router
 from services.protocol.api import images as api
 from services.protocol.errors import InvalidParameter
 from services.protocol.fdpass import Handover
+from services.protocol.jsonlines import line
 from services.protocol.verbs import Filters, Nothing
 from services.protocol.verbs import images as verbs
 

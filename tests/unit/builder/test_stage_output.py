@@ -82,5 +82,5 @@ def test_a_quiet_build_says_what_it_did_only_when_it_fails(tmp_path: Path, fails
         await output.close("" if fails else "sha256:1")
         return [line async for line in output.lines()]
 
-    said = [b'{"stream":"one\\n"}\r\n', b'{"errorDetail":{"code":3,"message":"broken"},"error":"broken"}\r\n']
+    said = [b'{"stream":"one\\n"}\r\n', b'{"error":"broken","errorDetail":{"code":3,"message":"broken"}}\r\n']
     assert asyncio.run(main()) == (said if fails else [b'{"stream":"sha256:1\\n"}\r\n'])

@@ -15,6 +15,7 @@ from services.engine.images.timestamps import parse_duration, parse_time, rfc333
 from services.engine.layers import chain_ids
 from services.engine.volumes import filters as volume_filters
 from services.engine.volumes import options
+from services.protocol import jsonlines
 from services.protocol.api.containers import Config
 from services.protocol.errors import InvalidParameter, SystemError_
 
@@ -235,3 +236,9 @@ def test_volume_filters() -> None:
         volume_filters.list_selector({"dangling": ["maybe"]}, set())
     with pytest.raises(InvalidParameter, match="^invalid filter 'until'$"):
         volume_filters.prune_selector({"until": ["1h"]})
+
+
+def test_lines_of_a_stream() -> None:
+    assert jsonlines.line(stream=" ---> <&>\n") == b'{"stream":" ---\\u003e \\u003c\\u0026\\u003e\\n"}\r\n'
+    assert jsonlines.error_line("bad") == b'{"error":"bad","errorDetail":{"message":"bad"}}\r\n'
+    assert jsonlines.error_line("bad", 2) == b'{"error":"bad","errorDetail":{"code":2,"message":"bad"}}\r\n'
