@@ -179,7 +179,7 @@ CASES: list[tuple[Callable[[Liar], None], str]] = [
         "error pulling image configuration: image config verification failed for digest sha256:",
     ),
     (_config_no_image, "invalid image JSON, no RootFS key"),
-    (_config_deep, "invalid image configuration: exceeded max depth"),
+    (_config_deep, "exceeded max depth"),
     (_layer_size, "filesystem layer verification failed for digest sha256:"),
     (_layer_negative, "sha256:.* of a manifest has a negative size"),
     (_layer_missing, "blob unknown"),
