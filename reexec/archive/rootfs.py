@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import NamedTuple
 
@@ -24,10 +25,12 @@ class MountSpec(msgspec.Struct, frozen=True, kw_only=True):
 class RootSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A root file system: ``mounts`` assembled on ``directory``, else ``directory`` itself, else
     that of process ``pid``. With ``own_mount_only`` what is mounted inside it is not seen, but what is
-    mounted at one of ``keep``, outer ones first."""
+    mounted at one of ``keep``, outer ones first. ``writable`` stands for a read-only first of ``mounts``
+    when a target of the others has to be made."""
 
     directory: str = ""
     mounts: list[MountSpec] = []
+    writable: MountSpec | None = None
     pid: int = 0
     own_mount_only: bool = False
     keep: list[str] = []
@@ -97,8 +100,14 @@ def _assemble(spec: RootSpec) -> None:
     # Served from outside of the namespace that has the mount (see ``fuse``).
     served = {n: fuse.mount(m.options) for n, m in enumerate(spec.mounts) if m.type == fuse.TYPE}
     isolate()
-    for number, item in enumerate(spec.mounts):
-        _mount(spec.directory, item, served.get(number))
+    try:
+        for number, item in enumerate(spec.mounts):
+            _mount(spec.directory, item, served.get(number))
+    except OSError as error:
+        if error.errno != errno.EROFS or spec.writable is None:
+            raise
+        for item in (spec.writable, *spec.mounts[1:]):
+            _mount(spec.directory, item, None)
 
 
 def _mount(root: str, item: MountSpec, made: int | None) -> None:

@@ -127,8 +127,9 @@ class LayerService(Protocol):
     async def free(self, chain: str) -> None:
         """One user less; with the last one the layers go."""
 
-    def root(self, container_id: str, mounts: Sequence[MountSpec] = ()) -> RootSpec:
-        """The root file system of a stopped container, with *mounts* inside it."""
+    def root(self, container_id: str, mounts: Sequence[MountSpec] = (), *, reading: bool = False) -> RootSpec:
+        """The root file system of a stopped container, with *mounts* inside it. Only with *reading* may
+        the container be started while a helper enters it."""
 
     async def changes(self, container_id: str) -> list[tuple[int, str]]:
         """(kind, path) of what the container changed, sorted by path; 0 modified, 1 added, 2 deleted."""

@@ -78,18 +78,27 @@ class _Handlers:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def _root(self, entry: Entry) -> RootSpec:
+    def _root(self, entry: Entry, *, reading: bool) -> RootSpec:
         if _is_running(entry):
             return RootSpec(pid=entry.state.pid, own_mount_only=True, keep=self._targets(entry))
-        return self._services.layers.root(entry.id, self._mounts(entry))
+        return self._services.layers.root(entry.id, self._mounts(entry), reading=reading)
 
-    async def _in_root(self, ref: str, entry: Entry, work: Callable[[RootSpec], Awaitable[T]]) -> T:
-        """Run *work* on the container's root, and again on its next one when it stopped just then."""
+    async def _in_root(
+        self, ref: str, entry: Entry, work: Callable[[RootSpec], Awaitable[T]], *, reading: bool
+    ) -> T:
+        """Run *work* on the container's root, and again on its next one when it stopped just then.
+
+        It is not started while *work* writes to the root of a stopped one.
+        """
         deadline = time.monotonic() + _EXIT_KNOWN
         while True:
             pid = entry.state.pid if _is_running(entry) else 0
             try:
-                return await work(self._root(entry))
+                if pid or reading:
+                    return await work(self._root(entry, reading=reading))
+                async with entry.runtime.lock:
+                    if not _is_running(entry):
+                        return await work(self._root(entry, reading=False))
             except WharfError as error:
                 if self._services.registry.find(entry.id) is None:  # removed just then
                     raise NotFound(f"No such container: {ref}") from error
@@ -139,7 +148,7 @@ class _Handlers:
         if root.pid:
             root = RootSpec(pid=root.pid, own_mount_only=True)
         else:
-            root = self._services.layers.root(entry.id)
+            root = self._services.layers.root(entry.id, reading=True)
         attributes = {"image": entry.definition.image_reference, "name": entry.definition.name}
         attributes = {**(entry.definition.config.labels or {}), **attributes}
         self._services.events.publish("container", "export", entry.id, attributes)
@@ -156,7 +165,7 @@ class _Handlers:
                 raise NotFound(f"Could not find the file {asked} in container {ref}")
             return root, _path_stat(path, found)
 
-        return await self._in_root(ref, entry, look)
+        return await self._in_root(ref, entry, look, reading=True)
 
     async def stat(self, args: verbs.ArchiveArgs, _: Context) -> verbs.PathStat:
         entry = self._services.registry.get(args.ref)
@@ -191,7 +200,7 @@ class _Handlers:
                 )
                 await self._services.layers.untar(arguments, fds[0])
 
-            await self._in_root(args.ref, entry, extract)
+            await self._in_root(args.ref, entry, extract, reading=False)
             announce(self._services, entry, "extract-to-dir")
         finally:
             for fd in fds:

@@ -146,10 +146,20 @@ class LayerManager:
     def mounts(self, container_id: str) -> list[pb.Mount]:
         return self.driver.mounts(container_id, self._parent(container_id))
 
-    def root(self, container_id: str, mounts: Sequence[MountSpec] = ()) -> RootSpec:
-        """A stopped container's root file system, with *mounts* inside it, for a helper to enter."""
+    def root(self, container_id: str, mounts: Sequence[MountSpec] = (), *, reading: bool = False) -> RootSpec:
+        """A stopped container's root file system, with *mounts* inside it, for a helper to enter.
+
+        Only with *reading* may the container be started meanwhile: of two overlays that are mounted with
+        one work directory at the same moment, one fails or is read-only (``ovl_workdir_create``).
+        """
         spec = self._root_spec(self.mounts(container_id))
-        return RootSpec(directory=spec.directory, mounts=[*spec.mounts, *mounts])
+        (whole,) = spec.mounts
+        if not reading or whole.type != "overlay":
+            return RootSpec(directory=spec.directory, mounts=[whole, *mounts])
+        seen = self._root_spec(
+            self.driver.mounts(container_id, self._parent(container_id), read_only=True)
+        ).mounts
+        return RootSpec(directory=spec.directory, mounts=[*seen, *mounts], writable=whole)
 
     def image_root(self, chain: str) -> RootSpec:
         """An image's tree, read-only, for a helper to enter."""

@@ -133,6 +133,30 @@ def test_mounts_are_seen_or_left_out(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_container_can_be_started_while_it_is_read(tmp_path: Path) -> None:
+    """Its work directory is the runtime's alone."""
+
+    async def test(s: Storage) -> None:
+        await unpack(s, tar(entry("etc/passwd", b"changed"), entry("d/.wh.f"), entry("new", b"1")), path="/")
+        inside(s.layers.mounts(ID), tmp_path / "mnt", lambda: Path("/d/h").unlink())
+        root = s.layers.root(ID, reading=True)
+        assert not any(
+            word in option for option in root.mounts[0].options for word in ("upperdir", "workdir")
+        )
+        for path in ("/d", "/etc", "/new"):
+            found = []
+            for spec in (root, s.layers.root(ID)):
+                archive = await pack(s, Tar(root=spec, path=path, name="x"))
+                found.append([(one.name, one.mode, one.size, one.mtime, one.type) for one in archive])
+            assert found[0] == found[1]
+        # A target that is not there has to be made.
+        mount = MountSpec(type="tmpfs", source="tmpfs", target="/not/there/yet")
+        made = await pack(s, Tar(root=s.layers.root(ID, [mount], reading=True), path="/not", name="not"))
+        assert made.getnames() == ["not", "not/there", "not/there/yet"]
+
+    run(tmp_path, test)
+
+
 def test_a_mounts_target_cannot_leave_the_root(tmp_path: Path) -> None:
     async def test(s: Storage) -> None:
         await unpack(s, tar(symlink("evil", "../../../../..")), path="/")
