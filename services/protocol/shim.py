@@ -58,12 +58,17 @@ class Attach(msgspec.Struct, tag="attach", frozen=True):
     console_width: int = 0
 
 
+#: Seconds in which a client has read the head of an attach (docker-py; dockerd opens the log meanwhile).
+HEAD_READ = 0.01
+
+
 class ReadLogs(msgspec.Struct, tag="logs", frozen=True):
     """Copy the container's log to the connection, following it while the container runs.
 
     ``since``/``until`` are Unix nanoseconds (0: none), ``tail`` lines (-1: all). A log without
     ``multiplexed`` is raw (terminal). Lines are prefixed by RFC 3339 nanosecond timestamps and by
-    ``details`` (the record's attributes) where asked.
+    ``details`` (the record's attributes) where asked. ``delay`` seconds lie between the response's head
+    and the first record: clients of attach lose what they read together with the head.
     """
 
     stdout: bool = True
@@ -75,6 +80,7 @@ class ReadLogs(msgspec.Struct, tag="logs", frozen=True):
     timestamps: bool = False
     details: bool = False
     multiplexed: bool = True
+    delay: float = 0.0
 
 
 class StoppedLogs(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from reexec.call import Call
 from reexec.registry import register
@@ -21,6 +22,7 @@ def main(call: Call) -> int:
     if wanted.driver not in FORMATS:
         raise Unimplemented("configured logging driver does not support reading")
     stream = call.stream()
+    time.sleep(wanted.request.delay)
     reader = LogReader(LogFiles(wanted.path), wanted.request.tail)
     renderer = Renderer(FORMATS[wanted.driver]({}), wanted.request)
     try:

@@ -13,7 +13,7 @@ from services.containerd_shim.stdio.follow import Follower
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import Conflict, InvalidParameter, Unimplemented
 from services.protocol.fdpass import HandoverEnvelope
-from services.protocol.shim import Attach, ReadLogs, Stream
+from services.protocol.shim import HEAD_READ, Attach, ReadLogs, Stream
 
 _decode = msgspec.msgpack.Decoder(Stream).decode
 
@@ -75,6 +75,7 @@ def _attach(task: Task, process: Process, client: Client, attach: Attach, pendin
             stdout=attach.stdout,
             stderr=attach.stderr,
             multiplexed=attach.multiplexed and not process.terminal,
+            delay=HEAD_READ,
         )
         caught_up = (lambda: process.streams.hold(client)) if attach.stream else None
         Follower(task.hub, client, request, finished=join, caught_up=caught_up)

@@ -113,7 +113,10 @@ class Follower:
         self._timer: Timer | None = None
         if request.follow and request.until:
             self._timer = hub.loop.later(request.until / 1e9 - time.time(), self.finish)
-        self._go_on()
+        if request.delay:
+            hub.loop.later(request.delay, self._go_on)
+        else:
+            self._go_on()
 
     def _go_on(self) -> None:
         if not self.client.closed and not self._over and self._reader is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.engine.containers.model import Entry
 from services.engine.containers.services import Services
+from services.engine.containers.values import regexp_problem
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import InvalidParameter
 
@@ -100,7 +101,7 @@ def _select(values: dict[str, str], names: str, pattern: str) -> dict[str, str]:
             expression = re.compile(pattern)
         except re.error as error:
             raise InvalidParameter(
-                f"failed to initialize logging driver: error parsing regexp: {error}"
+                f"failed to initialize logging driver: {regexp_problem(pattern, error)}"
             ) from error
         found |= {name: value for name, value in values.items() if expression.search(name)}
     return found
@@ -118,13 +119,20 @@ def _expand_tag(entry: Entry, template: str) -> str:
         "ImageFullID": image_id,
         "ImageName": definition.config.image,
         "DaemonName": "docker",
+        "Command": " ".join([definition.path, *definition.args]),
+        "ContainerID": definition.id,
+        "ContainerName": "/" + definition.name,
+        "ContainerImageID": image_id,
+        "ContainerImageName": definition.config.image,
     }
 
     def value(match: re.Match[str]) -> str:
         name = match[1]
         if name not in fields:
             raise InvalidParameter(
-                f"failed to initialize logging driver: template: log-tag: can't evaluate field {name}"
+                "failed to initialize logging driver: template: log-tag:1:"
+                f'{len(template[: match.start(1) - 1].encode())}: executing "log-tag" at <.{name}>: '
+                f"can't evaluate field {name} in type *logger.Info"
             )
         return fields[name]
 

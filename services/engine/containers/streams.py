@@ -19,7 +19,7 @@ from services.engine.containers.services import Services
 from services.protocol.errors import Conflict, InvalidParameter, Unimplemented
 from services.protocol.fdpass import Handover
 from services.protocol.helpers import HelperRequest
-from services.protocol.shim import Attach, ReadLogs, StoppedLogs
+from services.protocol.shim import HEAD_READ, Attach, ReadLogs, StoppedLogs
 from services.protocol.verbs.containers import AttachArgs, LogsArgs, Stream
 
 encode = msgspec.msgpack.encode
@@ -63,7 +63,7 @@ def _attach(entry: Entry, args: AttachArgs) -> Attach:
 
 def _all_logs(entry: Entry, args: AttachArgs) -> ReadLogs:
     multiplexed = args.multiplexed and not entry.definition.config.tty
-    return ReadLogs(stdout=args.stdout, stderr=args.stderr, multiplexed=multiplexed)
+    return ReadLogs(stdout=args.stdout, stderr=args.stderr, multiplexed=multiplexed, delay=HEAD_READ)
 
 
 async def logs(services: Services, args: LogsArgs) -> Stream:

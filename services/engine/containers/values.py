@@ -12,6 +12,21 @@ _SHORT = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t":
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
+def regexp_problem(pattern: str, error: re.error) -> str:
+    """What Go's ``regexp`` says of a pattern that Python's refuses with *error*."""
+    at = error.pos or 0
+    for text, problem, place in (
+        ("unterminated subpattern", "missing closing )", pattern),
+        ("unbalanced parenthesis", "unexpected )", pattern),
+        ("unterminated character set", "missing closing ]", pattern[at:]),
+        ("nothing to repeat", "missing argument to repetition operator", pattern[at : at + 1]),
+        ("bad escape (end of pattern)", "trailing backslash at end of expression", ""),
+    ):
+        if text in error.msg:
+            return f"error parsing regexp: {problem}: `{place}`"
+    return f"error parsing regexp: {error}"
+
+
 def parse_bool(text: str) -> bool:
     """``strconv.ParseBool``; raises ``ValueError``."""
     if text in _TRUE:

@@ -18,7 +18,7 @@ from services.protocol.api.containers import LogConfig
 from services.protocol.api.execs import ExecConfig, ExecStart
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, Unavailable, Unimplemented
 from services.protocol.helpers import HelperRequest
-from services.protocol.shim import Attach, ReadLogs, StoppedLogs
+from services.protocol.shim import HEAD_READ, Attach, ReadLogs, StoppedLogs
 from services.protocol.verbs.containers import AttachArgs, LogsArgs
 from tests.unit.lifecycle.fakes import World, run
 
@@ -237,7 +237,12 @@ def test_logs_of_a_stopped_container_come_from_the_helper(tmp_path: Path) -> Non
         assert (helper.argv[0], helper.fds) == ("docker-logs", ["client"])
         stopped = msgspec.json.decode(helper.argv[1], type=StoppedLogs)
         assert stopped.driver == "local" and stopped.path.endswith("local-logs/container.log")
-        assert stopped.request.tail == 3 and not stopped.request.follow
+        assert stopped.request.tail == 3 and not stopped.request.follow and not stopped.request.delay
+        joined = await streams.attach(world.services, AttachArgs("c", stdout=True, logs=True, stream=False))
+        assert joined.handover is not None
+        helper = msgspec.msgpack.decode(joined.handover.payload, type=HelperRequest)
+        # A client that reads its head with a buffer must not read of the log with it.
+        assert msgspec.json.decode(helper.argv[1], type=StoppedLogs).request.delay == HEAD_READ
         await start.start(world.services, entry)
         stream = await streams.logs(world.services, request)
         assert stream.handover is not None
@@ -263,11 +268,38 @@ def test_logs_that_cannot_be_read(tmp_path: Path) -> None:
 def test_attributes_of_log_records(tmp_path: Path) -> None:
     async def test() -> None:
         world = World(tmp_path)
-        options = {"labels": "team,none", "env-regex": "^Z", "tag": "{{.Name}}/{{.ID}}"}
+        options = {"labels": "team,none", "env-regex": "^Z", "tag": "{{.Name}}/{{.ID}}{{.ContainerName}}"}
         entry = await world.container(log_config=LogConfig(type_="json-file", config=options))
         entry.definition.config.env = ["ZONE=z=1", "A=b"]
         attributes = dict(prepared.log_config(world.services, entry).attributes)
-        assert attributes == {"team": "x", "ZONE": "z=1", "tag": f"c/{entry.id[:12]}"}
+        assert attributes == {"team": "x", "ZONE": "z=1", "tag": f"c/{entry.id[:12]}/c"}
+        await world.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        (
+            "tag",
+            "x {{.Nope}}",
+            'template: log-tag:1:4: executing "log-tag" at <.Nope>: '
+            "can't evaluate field Nope in type *logger.Info",
+        ),
+        ("env-regex", "a(", "error parsing regexp: missing closing ): `a(`"),
+        ("env-regex", "a)", "error parsing regexp: unexpected ): `a)`"),
+        ("labels-regex", "a[b", "error parsing regexp: missing closing ]: `[b`"),
+        ("labels-regex", "*a", "error parsing regexp: missing argument to repetition operator: `*`"),
+    ],
+)
+def test_log_options_that_say_nothing(tmp_path: Path, option: str, value: str, text: str) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container(log_config=LogConfig(type_="json-file", config={option: value}))
+        with pytest.raises(InvalidParameter) as raised:
+            prepared.log_config(world.services, entry)
+        assert str(raised.value) == f"failed to initialize logging driver: {text}"
         await world.close()
 
     run(test())
