@@ -5,7 +5,7 @@ all layers would be in the groups of the driver's home. Where the file system ha
 uses no inode again for one to six minutes after it was deleted, and passes over all such inodes of the
 group one by one, for every new file (``fs/ext4/ialloc.c``, ``recently_deleted``): in groups where thousands
 were deleted, making a file takes ten times as long. A directory made in one with this flag goes to groups
-with few directories (``find_group_orlov``).
+with few directories (``find_group_orlov``); which of them is looked at first is a hash of its name.
 """
 
 from __future__ import annotations

@@ -61,15 +61,20 @@ class Stacked:
         home.mkdir(mode=0o710)
         if size:
             self._limit(home, size)
+        short = _short_name()
+        # The root directory of a container's layer is its "/": it needs the mode users expect.
         if apart:
             spread(home)
-        # The root directory of a container's layer is its "/": it needs the mode users expect.
-        _mkdir(home / "diff", 0o755)
+            # The name is what the search for a group begins with: "diff" would lead to where the last
+            # layer was, also when it has just been deleted.
+            _mkdir(home / short, 0o755)
+            os.rename(home / short, home / "diff")
+        else:
+            _mkdir(home / "diff", 0o755)
         if parent:
             _mkdir(home / "work", 0o700)
             _mkdir(home / "merged", 0o700)
             (home / "lower").write_text(":".join(f"{LINKS}/{name}" for name in below))
-        short = _short_name()
         os.symlink(f"../{layer}/diff", self._links / short)
         (home / "link").write_text(short)
         if below:

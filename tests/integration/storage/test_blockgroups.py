@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +50,21 @@ def test_each_layer_has_its_own(driver: Overlay2, ext4: Path, group: Callable[[P
     tree.mkdir()
     (tree / "file").touch()
     assert group(tree / "file") == group(tree.parent)
+
+
+def test_a_layer_is_not_where_a_deleted_one_was(
+    driver: Overlay2, ext4: Path, group: Callable[[Path], int]
+) -> None:
+    """Always in the same group is wrong; by chance twice in the same is not."""
+    groups = set()
+    for number in range(30):
+        layer = f"{number:064x}"
+        asyncio.run(driver.create(layer, ""))
+        groups.add(group(driver.extraction(layer).directory))
+        driver.discard(layer)
+        for home in driver.trash.iterdir():
+            shutil.rmtree(home)
+    assert len(groups) > 1
 
 
 def test_only_what_is_extracted_is_spread(driver: Overlay2, ext4: Path) -> None:
