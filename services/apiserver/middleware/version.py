@@ -6,6 +6,7 @@ Runs after routing, like dockerd's: an unknown path is unknown under any version
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import falcon.asgi
@@ -15,6 +16,15 @@ from services.protocol.release import API_VERSION, MIN_API_VERSION, dotted
 
 _PREFIX = re.compile(r"/v([0-9.]+)(/.*)", re.DOTALL)
 Version = tuple[int, int]
+
+#: Requests that older versions do not have (moby ``router.WithMinimumAPIVersion``).
+_SINCE: Mapping[tuple[str, str], Version] = {
+    ("POST", "/containers/prune"): (1, 25),
+    ("POST", "/images/prune"): (1, 25),
+    ("POST", "/networks/prune"): (1, 25),
+    ("POST", "/volumes/prune"): (1, 25),
+    ("POST", "/build/prune"): (1, 31),
+}
 
 
 def strip_version(path: str) -> tuple[str, str]:
@@ -58,6 +68,10 @@ class VersionMiddleware:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, params: dict[str, Any]
     ) -> None:
         req.context.version = check(req.context.requested_version)
+        since = _SINCE.get((req.method, req.uri_template or ""), MIN_API_VERSION)
+        if req.context.version < since:
+            what = f"{req.method} {req.uri_template}"
+            raise InvalidParameter(f"{what} requires minimum API version {dotted(since)}")
 
     async def process_resource_ws(
         self, req: falcon.asgi.Request, ws: Any, resource: object, params: dict[str, Any]

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.apiserver.query import timestamp
+from services.protocol.api.images import ImagePruneReply
 from services.protocol.errors import Conflict, NotFound, NotModified, Unavailable
 from services.protocol.verbs import Nothing
 from services.protocol.verbs import containers as verbs
+from services.protocol.verbs import images as image_verbs
 from services.protocol.verbs import networks as network_verbs
 from tests.unit.apiserver.conftest import Server
 from tests.unit.apiserver.fakes import Client, FakeEngine, read_all
@@ -52,6 +54,14 @@ def test_tcp_answers_like_the_unix_socket(server: Server) -> None:
 )
 def test_paths_that_are_refused(client: Client, path: str, status: int, text: str) -> None:
     assert message(client, "GET", path) == (status, text)
+
+
+def test_requests_that_old_versions_do_not_have(client: Client, engine: FakeEngine) -> None:
+    engine.on(image_verbs.PRUNE, ImagePruneReply(images_deleted=None, space_reclaimed=0))
+    engine.start()
+    refusal = (400, "POST /images/prune requires minimum API version 1.25")
+    assert message(client, "POST", "/v1.24/images/prune") == refusal
+    assert client.request("POST", "/v1.25/images/prune")[0] == 200
 
 
 def test_old_clients_get_plain_text(client: Client) -> None:
