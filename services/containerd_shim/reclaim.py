@@ -16,7 +16,7 @@ from services.protocol import oci
 #: Exit status of a container that had to be killed.
 KILLED = 128 + signal.SIGKILL
 #: Seconds that killed processes get to disappear.
-_GONE_TIMEOUT = 5.0
+_GONE_TIMEOUT = 8.0
 
 
 def reclaim(directory: Path) -> None:

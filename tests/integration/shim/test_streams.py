@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -128,8 +129,11 @@ def test_terminal(service: Service, name: str) -> None:
 
 
 def runs(service: Service, name: str, command: bytes) -> bool:
-    pids = service.call("Pids", pb.PidsRequest(id=name)).pids
-    return any(Path(f"/proc/{pid}/cmdline").read_bytes().startswith(command) for pid in pids)
+    for pid in service.call("Pids", pb.PidsRequest(id=name)).pids:
+        with contextlib.suppress(OSError):  # it has ended just then
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(command):
+                return True
+    return False
 
 
 def test_terminal_of_an_exec(service: Service, name: str) -> None:

@@ -22,7 +22,7 @@ from services.protocol import oci
 from services.protocol.errors import InvalidParameter, SystemError_
 from services.protocol.metrics import Metrics
 
-_REMOVE_SECONDS = 5.0
+_REMOVE_SECONDS = 10.0
 
 
 class RefusedError(SystemError_):
