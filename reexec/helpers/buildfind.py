@@ -59,13 +59,13 @@ def main(call: Call) -> bytes:
         import_decompressors()
     enter(args.source)
     excluded = Exclusions(args.excludes)
-    found = [_one(path, pivot, args, excluded) for path, pivot in _paths(args)]
+    found = [_one(path, pivot, shown, args, excluded) for path, pivot, shown in _paths(args)]
     return msgspec.msgpack.encode([one for one in found if one is not None])
 
 
-def _paths(args: BuildFind) -> list[tuple[str, str]]:
-    """(path, pivot)"""
-    found: list[tuple[str, str]] = []
+def _paths(args: BuildFind) -> list[tuple[str, str, str]]:
+    """(path, pivot, path as messages have it)"""
+    found: list[tuple[str, str, str]] = []
     for source in args.sources:
         pivot = ""
         if args.parents:
@@ -73,9 +73,10 @@ def _paths(args: BuildFind) -> list[tuple[str, str]]:
             pivot = "/" + _clean(before, source) if pivoted else "/"
         if is_pattern(source) and not args.literal:
             pattern = os.path.normpath(source.lstrip("/"))  # with ".." before it nothing matches
-            found += [(path, pivot) for path in _matching(pattern, recursive=args.parents)]
+            found += [(path, pivot, path[1:]) for path in _matching(pattern, recursive=args.parents)]
         else:
-            found.append(("/" + _clean(source, source), pivot))
+            shown = source.removeprefix("/").removeprefix("./")
+            found.append(("/" + _clean(source, source), pivot, shown))
     if not found:
         raise InvalidParameter("no source files were specified")
     return found
@@ -109,12 +110,12 @@ def _matching(pattern: str, *, recursive: bool) -> Iterator[str]:
         pending += reversed(below)
 
 
-def _one(path: str, pivot: str, args: BuildFind, excluded: Exclusions) -> Found | None:
+def _one(path: str, pivot: str, shown: str, args: BuildFind, excluded: Exclusions) -> Found | None:
     """None for a file that is excluded."""
     real = os.path.realpath(path)
     if not os.path.exists(real):
         where = "file not found in build context or excluded by .dockerignore: " if args.context else ""
-        raise InvalidParameter(f"{where}stat {path.lstrip('/')}: file does not exist")
+        raise InvalidParameter(f"{where}stat {shown}: file does not exist")
     kind = "dir" if os.path.isdir(real) else "file"
     beneath = os.path.relpath(path, pivot) if pivot else ""
     if kind == "file" and excluded.excludes(beneath or os.path.basename(path)):

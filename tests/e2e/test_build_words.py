@@ -97,6 +97,13 @@ def test_labels_are_taken_as_they_are(engine: Engine) -> None:
         ("FROM --platform=x busybox\n",
          'failed to parse platform x: "x": unknown operating system or architecture: invalid argument'),
         ("FROM --platform=windows scratch\n", "operating system is not supported"),
+        ("FROM busybox\nCOPY --from=scratch / /\n",
+         "invalid from flag value scratch: 'scratch' is a reserved name"),
+        (f"FROM {'0' * 64}\n",
+         f"invalid repository name ({'0' * 64}), cannot specify 64-byte hexadecimal strings"),
+        ("FROM busybox\nCOPY ./not//here/ /\n",
+         "COPY failed: file not found in build context or excluded by .dockerignore: stat not//here/: "
+         "file does not exist"),
         ("FROM busybox\nCOPY ../* /\n", "COPY failed: no source files were specified"),
     ],
 )  # fmt: skip

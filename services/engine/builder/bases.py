@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import logging
 from contextlib import aclosing
 
@@ -13,12 +14,14 @@ from reexec.distribution.model import Credentials
 from services.engine.builder.output import BuildFailed, Speech
 from services.engine.images import ImageManager
 from services.engine.images.model import Record
-from services.engine.images.references import Reference, is_identifier, parse
+from services.engine.images.references import Reference, parse
 from services.engine.images.transfers import Transfers
 from services.engine.registry import platforms
 from services.engine.registry.credentials import AuthConfig
 from services.engine.scopes import KeyedLocks
 from services.protocol.errors import NotFound
+
+_RESERVED = "scratch"
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +58,8 @@ class Bases:
 
     async def _get(self, name: str, platform: str, output: Speech) -> Record:
         if not self._always or name in self._pulled:
-            try:
+            with contextlib.suppress(NotFound):
                 return self._local(name, platform)
-            except NotFound:
-                if is_identifier(name):
-                    raise
         await self._pull(name, platform, output)
         self._pulled.add(name)
         return self._local(name, platform)
@@ -73,6 +73,8 @@ class Bases:
 
     async def _pull(self, name: str, platform: str, output: Speech) -> None:
         reference = parse(name)
+        if reference.familiar_name == _RESERVED:
+            raise BuildFailed(f"'{_RESERVED}' is a reserved name")
         if not reference.digest:
             reference = reference.with_default_tag()
         wanted = platforms.parse(platform) if platform else None
