@@ -195,7 +195,7 @@ class Engine:
         now = time.monotonic()
         for call in self._calls.values():
             if call.has_fds and call.attempt:
-                call.put(Unavailable("the engine went away while it read the request's body"))
+                call.put(Unavailable("the engine went away while it was at work on the request"))
             call.absent_since = now
 
     def _check_waiting(self) -> None:

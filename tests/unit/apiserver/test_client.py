@@ -87,7 +87,7 @@ def test_a_request_whose_body_was_passed_is_not_repeated(tmp_path: Path) -> None
         reader, writer = os.pipe()
         os.close(writer)
         items = 0
-        with pytest.raises(Unavailable, match="while it read the request's body"):
+        with pytest.raises(Unavailable, match="while it was at work on the request"):
             async for _ in engine.stream(image_verbs.LOAD, image_verbs.LoadArgs(), fds=[reader]):
                 items += 1
                 began.set()
