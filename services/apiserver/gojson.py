@@ -22,6 +22,7 @@ _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _INT64 = 1 << 63
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _EXPECTED = re.compile(r"Expected `(.+?)`(?:, got `(.+?)`)?(?: - at `(?:key in )?\$?(.*)`)?")
+_INDEX = re.compile(r"\[\d+\]")
 _KINDS = {
     "str": "string",
     "object": "object",
@@ -169,9 +170,9 @@ def _value_end(data: bytes) -> int | None:
     return end if text[end:].strip(" \t\r\n") else None
 
 
-def problem(data: bytes, wanted: str) -> str:
+def problem(data: bytes, wanted: str, inside: str) -> str:
     """What ``json.Unmarshal`` says of *data*, which it does not take for a *wanted*: a Go type such as
-    ``map[string]string`` or ``[]string``; "" if what is wrong is further inside."""
+    ``map[string]string`` or ``[]*units.Ulimit``. *inside* is what msgspec says."""
     try:
         scanner = _Scanner(data)
         scanner.value("looking for beginning of value")
@@ -184,9 +185,10 @@ def problem(data: bytes, wanted: str) -> str:
     inner = wanted.partition("]")[2].lstrip("*")
     if isinstance(value, list if wanted.startswith("[]") else dict):
         members = value if isinstance(value, list) else value.values()
-        wrong = [member for member in members if member is not None and not isinstance(member, str)]
-        if inner != "string" or not wrong:
-            return ""
+        right = str if inner == "string" else dict
+        wrong = [member for member in members if member is not None and not isinstance(member, right)]
+        if not wrong:
+            return _mismatch(_INDEX.sub("", inside), inner.rpartition(".")[2])
         value, wanted = wrong[0], inner
     return f"json: cannot unmarshal {_kind_of(value)} into Go value of type {wanted}"
 

@@ -66,6 +66,13 @@ def test_steps_on_nothing_are_cached(engine: Engine) -> None:
     assert post(engine, archive).count("Using cache") == 2
 
 
+def test_triggers_of_the_same_image_are_taken_once(engine: Engine) -> None:
+    """By the first stage; stages after it find them in the cache, as if they were built in order."""
+    post(engine, files(Dockerfile="FROM busybox\nONBUILD RUN sleep 0.3\nONBUILD ENV a=b\n"), "t=triggers")
+    told = post(engine, files(Dockerfile="FROM triggers\nFROM triggers\nFROM triggers\n"))
+    assert told.count("Running in") == 2 and told.count("Using cache") == 4
+
+
 def test_every_stage_tells_its_image(engine: Engine) -> None:
     dockerfile = "FROM busybox AS a\nLABEL stage=a\nFROM scratch\nFROM a\nLABEL stage=b\n"
     told = lines(post(engine, files(Dockerfile=dockerfile), buildargs=json.dumps({"unused": "1"})))
@@ -122,6 +129,11 @@ def test_messages_of_steps(engine: Engine, dockerfile: str, message: str) -> Non
         ({"cachefrom": "["}, "error reading cache-from: unexpected end of JSON input"),
         ({"ulimits": "{} x"},
          "error reading ulimit settings: invalid character 'x' after top-level value"),
+        ({"ulimits": '[{"Name":"x","Soft":"1"}]'},
+         "error reading ulimit settings: json: cannot unmarshal string into Go struct field Ulimit.Soft of "
+         "type int64"),
+        ({"ulimits": "[1]"},
+         "error reading ulimit settings: json: cannot unmarshal number into Go value of type units.Ulimit"),
         ({"shmsize": "x"}, 'strconv.ParseInt: parsing "x": invalid syntax'),
     ],
 )  # fmt: skip
@@ -146,6 +158,7 @@ def test_build_that_is_not_to_be_cancelled(engine: Engine) -> None:
 
 
 def test_what_dockerd_does_not_mind(engine: Engine) -> None:
-    """Numbers that are none, no name, and accounts that nobody can read."""
-    told = post(engine, files(Dockerfile="FROM busybox\n"), "memory=x&cpushares=y&t=")
+    """Numbers that are none, no name, and no value."""
+    archive = files(Dockerfile="FROM busybox\n")
+    told = post(engine, archive, "memory=x&cpushares=y&t=", labels='{"a":null}', cachefrom='[null,"Bad"]')
     assert "Successfully built" in told

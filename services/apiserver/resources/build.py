@@ -64,9 +64,9 @@ def build_args(query: Query, registry_config: str = "") -> verbs.BuildArgs:
         tags=query.all("t"),
         dockerfile=query.text("dockerfile") or "Dockerfile",
         build_args=_json(query, "buildargs", dict[str, str | None]) or {},
-        labels=_json(query, "labels", dict[str, str]) or {},
+        labels={k: v or "" for k, v in (_json(query, "labels", dict[str, str | None]) or {}).items()},
         target=query.text("target"),
-        cache_from=_json(query, "cachefrom", list[str]) or [],
+        cache_from=[name or "" for name in _json(query, "cachefrom", list[str | None]) or ()],
         no_cache=query.flag("nocache"),
         quiet=query.flag("q"),
         remove=query.flag("rm", True) or query.flag("forcerm"),
@@ -137,7 +137,7 @@ _CALLED = {
     "buildargs": ("error reading build args", "map[string]*string"),
     "labels": ("error reading labels", "map[string]string"),
     "cachefrom": ("error reading cache-from", "[]string"),
-    "ulimits": ("error reading ulimit settings", "[]*container.Ulimit"),
+    "ulimits": ("error reading ulimit settings", "[]*units.Ulimit"),
     "outputs": ("invalid outputs specified", "[]buildbackend.BuildOutput"),
 }
 
@@ -150,5 +150,5 @@ def _json(query: Query, name: str, kind: type[T]) -> T | None:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
         beginning, wanted = _CALLED[name]
-        problem = gojson.problem(text.encode("utf-8", "replace"), wanted) or str(error)
+        problem = gojson.problem(text.encode("utf-8", "replace"), wanted, str(error))
         raise InvalidParameter(f"{beginning}: {problem}") from error

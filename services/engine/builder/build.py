@@ -122,8 +122,19 @@ class Builder:
         output: Output,
     ) -> None:
         with self._cache.pins() as pins, running.building(self._services, directory.name):
-            tools = self._tools(args, dockerfile, whole, directory, owners, output, pins)
-            await self._run(tools, tags, dockerfile, whole, output)
+            result = ""
+            try:
+                tools = self._tools(args, dockerfile, whole, directory, owners, output, pins)
+                result = await self._run(tools, tags, dockerfile, whole, output)
+            except WharfError as error:
+                await output.failed(error)
+            except Exception as error:
+                log.exception("a build failed")
+                await output.failed(SystemError_(str(error) or type(error).__name__))
+            except asyncio.CancelledError:
+                output.cut()
+                raise
+            await output.close(result)
             self._cache.touch(pins)
 
     def _tools(
@@ -161,31 +172,22 @@ class Builder:
 
     async def _run(
         self, tools: Tools, tags: list[Reference], dockerfile: Dockerfile, whole: Program, output: Output
-    ) -> None:
-        args, result = tools.args, ""
-        try:
-            for warning in dockerfile.warnings:
-                await output.error(f"{warning}\n")
-            stages = Stages(tools, output, whole, self._background, only_needed=bool(args.target))
-            record = await stages.run()
-            if args.squash:
-                record = await squash(tools, record, stages.base)
-                await output.result(record.id, "moby.image.id")
-            if unused := tools.arguments.unused():
-                await output.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
-            await self._cache.remember_result(record.id)
-            await output.say(f"Successfully built {short(record.id)}\n")
-            await self._tag(tags, record, output)
-            result = record.id
-        except WharfError as error:
-            await output.failed(error)
-        except Exception as error:
-            log.exception("a build failed")
-            await output.failed(SystemError_(str(error) or type(error).__name__))
-        except asyncio.CancelledError:
-            output.cut()
-            raise
-        await output.close(result)
+    ) -> str:
+        """The image's id."""
+        args = tools.args
+        for warning in dockerfile.warnings:
+            await output.error(f"{warning}\n")
+        stages = Stages(tools, output, whole, self._background, only_needed=bool(args.target))
+        record = await stages.run()
+        if unused := tools.arguments.unused():
+            await output.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+        if args.squash:
+            record = await squash(tools, record, stages.base)
+            await output.result(record.id, "moby.image.id")
+        await self._cache.remember_result(record.id)
+        await output.say(f"Successfully built {short(record.id)}\n")
+        await self._tag(tags, record, output)
+        return record.id
 
     async def _tag(self, tags: list[Reference], record: Record, output: Output) -> None:
         for reference in tags:

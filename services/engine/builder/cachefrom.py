@@ -13,11 +13,11 @@ from services.engine.builder.stage import StageState
 from services.engine.images import ImageManager
 from services.engine.images.model import Record
 from services.engine.layers import LayerManager, chain_ids
-from services.protocol.errors import NotFound
+from services.protocol.errors import InvalidParameter, NotFound
 
 
 class CacheSources:
-    """Of one build. Names of images that are not here count for nothing, as in dockerd."""
+    """Of one build. Names of images that are not here, or of no image, count for nothing, as in dockerd."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class CacheSources:
         self._restricted = bool(names)
         self._sources: list[Record] = []
         for name in names:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, InvalidParameter):
                 self._sources.append(images.store.get(name))
         pins.update(source.id for source in self._sources)
 

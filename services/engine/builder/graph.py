@@ -94,8 +94,13 @@ def twin(earlier: Sequence[Stage], own: Stage) -> tuple[int, int]:
     return best
 
 
+def same_base(one: Stage, other: Stage) -> bool:
+    """As far as the text tells."""
+    return one.base == other.base and one.origin.flags == other.origin.flags
+
+
 def _common(one: Stage, other: Stage) -> int:
-    if one.base != other.base or one.origin.flags != other.origin.flags:
+    if not same_base(one, other):
         return 0
     count = 0
     for mine, theirs in zip(one.instructions, other.instructions, strict=False):

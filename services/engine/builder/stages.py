@@ -42,10 +42,19 @@ class _Work:
     task: asyncio.Task[StageState]
     output: StageOutput
     passed: int = 0
+    #: Whether its base image's triggers are done.
+    triggered: bool = False
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def step(self) -> None:
         self.passed += 1
+        self._tell()
+
+    def begun(self) -> None:
+        self.triggered = True
+        self._tell()
+
+    def _tell(self) -> None:
         self.moved.set()
         self.moved = asyncio.Event()
 
@@ -185,7 +194,9 @@ class Stages:
         state.begin(base)
         triggers = state.config.on_build if isinstance(state.config.on_build, list) else []
         if triggers:
+            await self._after_triggers(stage)
             await _trigger(tools, state, triggers)
+        self._work[stage.index].begun()
         tools.uses.begun()
         if state.record is None:
             await tools.output.say(" ---> \n")
@@ -221,6 +232,15 @@ class Stages:
             return
         while work.passed <= at and not work.task.done():
             await work.moved.wait()
+
+    async def _after_triggers(self, stage: Stage) -> None:
+        """A stage before this one that begins with the same image takes its triggers first."""
+        for other in self._stages[: stage.index]:
+            work = self._work.get(other.index)
+            if work is None or not graph.same_base(other, stage) or self._tools.args.no_cache:
+                continue
+            while not work.triggered and not work.task.done():
+                await work.moved.wait()
 
     async def _base(self, tools: Tools, stage: Stage) -> Record | None:
         """The image a stage begins with; None for scratch."""
