@@ -53,11 +53,12 @@ def problems(name: str, network: NetworkRecord | None, settings: EndpointSetting
         found.append("user-specified IP address is supported on user-defined networks only")
     if predefined and settings.aliases:
         found.append("network-scoped aliases are only supported for user-defined networks")
+    found += endpoint_options.address_problems(settings)
     for address in addresses:
         parsed = ipaddress.ip_address(address)
         if network is not None and not _inside(network, parsed):
             found.append(f"no configured subnet contains IP address {address}")
-    return found + endpoint_options.problems(settings)
+    return found + endpoint_options.sysctl_problems(settings)
 
 
 def _static_addresses(settings: EndpointSettings) -> list[str]:

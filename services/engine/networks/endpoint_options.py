@@ -32,12 +32,30 @@ def sysctls(settings: EndpointSettings, interface: str) -> dict[str, str]:
     return found
 
 
-def problems(settings: EndpointSettings) -> list[str]:
-    """Why they cannot be had (moby ``validateEndpointSettings``)."""
+def address_problems(settings: EndpointSettings) -> list[str]:
+    """What is no address of its kind (moby ``normalizeEndpointIPAMConfig``); text that is none at all was
+    refused before."""
     found = []
-    for address in _link_local(settings):
-        if ipaddress.ip_address(address).is_unspecified:
-            found.append(f"invalid link-local IP address: {address}")
+    config = settings.ipam_config
+    given = (config.ipv4_address, config.ipv6_address) if config is not None else ()
+    for version, text in zip((4, 6), given, strict=False):
+        if isinstance(text, str) and text and not _is_of(version, text):
+            found.append(f"invalid IPv{version} address: {text}")
+    for text in _link_local(settings):
+        if ipaddress.ip_address(text).is_unspecified:
+            found.append(f"invalid link-local IP address: {text}")
+    return found
+
+
+def _is_of(version: int, text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    mapped = isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
+    return not address.is_unspecified and (4 if mapped else address.version) == version
+
+
+def sysctl_problems(settings: EndpointSettings) -> list[str]:
+    """Entries that do not name the interface by its place."""
+    found = []
     for entry in _entries(settings):
         parts = entry.split(".", 4)
         if len(parts) != 5 or parts[1] not in _FAMILIES or parts[3] not in _PLACE:

@@ -109,6 +109,14 @@ def test_static_addresses_need_a_configured_subnet() -> None:
         "* user-specified IP address is supported on user-defined networks only\n"
         "* no configured subnet contains IP address 10.1.0.5"
     )
+    assert problems(
+        "mine", ipam_config=EndpointIPAMConfig(ipv4_address="0.0.0.0", ipv6_address="1.2.3.4")
+    ) == [
+        "invalid IPv4 address: 0.0.0.0",
+        "invalid IPv6 address: 1.2.3.4",
+        "no configured subnet contains IP address 0.0.0.0",
+        "no configured subnet contains IP address 1.2.3.4",
+    ]
     assert problems("bridge", aliases=["x"]) == [
         "network-scoped aliases are only supported for user-defined networks"
     ]
@@ -293,7 +301,7 @@ def test_what_is_asked_of_an_endpoint() -> None:
         },
         ipam_config=EndpointIPAMConfig(link_local_ips=["169.254.7.7", "fe80::7"]),
     )
-    assert endpoint_options.problems(settings) == []
+    assert endpoint_options.sysctl_problems(settings) == []
     assert endpoint_options.interface_name(settings) == "foo0"
     assert endpoint_options.sysctls(settings, "eth0.1") == {
         "net.ipv4.conf.eth0/1.log_martians": "1",
@@ -305,4 +313,7 @@ def test_what_is_asked_of_an_endpoint() -> None:
     with pytest.raises(InvalidParameter, match=r"invalid link local IP address: 1\.2\.3\.4"):
         endpoint_options.check_link_local(public)
     wrong = EndpointSettings(driver_opts={f"{prefix}sysctls": "net.ipv4.conf.eth0.log_martians=1"})
-    assert "unrecognised network interface sysctl 'net.ipv4.conf.eth0" in endpoint_options.problems(wrong)[0]
+    assert (
+        "unrecognised network interface sysctl 'net.ipv4.conf.eth0"
+        in endpoint_options.sysctl_problems(wrong)[0]
+    )
