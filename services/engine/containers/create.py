@@ -209,7 +209,7 @@ async def _acquire(services: Services, entry: Entry, undo: Undo, *, old_read_onl
     if config.working_dir not in ("", "/"):
         await services.layers.make_directory(entry.id, config.working_dir)
     image_mounts.hold(services, [item.mount for item in wanted], undo)
-    definition.mounts = await create_volumes(services, entry.id, wanted, config, host.volume_driver, undo)
+    definition.mounts = await create_volumes(services, entry.id, wanted, config, host, undo)
     await fill_volumes(services, entry.id, definition.mounts, wanted)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from msgspec import UNSET
+
 from reexec.helpers.copyup import CopiedUp
 from services.engine.containers.model import ContainerMount, MountKind
 from services.engine.containers.mount_parse import Wanted, clean
 from services.engine.containers.services import Services
 from services.engine.scopes import Undo
-from services.protocol.api.containers import Config
+from services.protocol.api.containers import Config, HostConfig
 from services.protocol.errors import SystemError_
 
 _LOCAL = "local"
@@ -22,11 +24,12 @@ JOURNAL = "volumes"
 
 
 async def create_volumes(
-    services: Services, container_id: str, wanted: list[Wanted], config: Config, driver: str, undo: Undo
+    services: Services, container_id: str, wanted: list[Wanted], config: Config, host: HostConfig, undo: Undo
 ) -> list[ContainerMount]:
     """The container's mounts, each volume there; anonymous ones are removed again by *undo*.
 
-    *driver* makes the volumes that the configuration names by their place only.
+    What the configuration names by its place only is a volume unless something else is mounted there,
+    a tmpfs of ``Tmpfs`` included (whose place counts as it is written).
     """
     journal = services.container_dir(container_id) / JOURNAL
     for item in wanted:
@@ -36,11 +39,11 @@ async def create_volumes(
             if mount.driver == _LOCAL:
                 mount.mode = mount.mode or "z"
     mounts = [item.mount for item in wanted]
-    taken = {mount.destination for mount in mounts}
+    taken = {mount.destination for mount in mounts} | set({} if host.tmpfs is UNSET else host.tmpfs)
     for path in config.volumes or {}:
         if (destination := clean(path)) in taken:
             continue
-        mount = ContainerMount(kind=MountKind.VOLUME, destination=destination, driver=driver)
+        mount = ContainerMount(kind=MountKind.VOLUME, destination=destination, driver=host.volume_driver)
         await _create(services, Wanted(mount), journal, undo)
         mounts.append(mount)
         taken.add(destination)

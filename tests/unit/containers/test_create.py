@@ -121,6 +121,12 @@ def test_volumes(world: World) -> None:
     assert {mount.name for mount in user.definition.mounts} == {m.name for m in entry.definition.mounts}
 
 
+def test_a_tmpfs_takes_the_place_of_a_volume(world: World) -> None:
+    body = {"Volumes": {"/a": {}, "/b": {}}, "HostConfig": {"Tmpfs": {"/a": ""}}}
+    run(world.made(body, "data"))
+    assert [mount["Destination"] for mount in shown(world, "data")["Mounts"]] == ["/b"]
+
+
 def test_a_volume_with_content_is_not_filled(world: World) -> None:
     run(world.made({"HostConfig": {"Binds": ["vol:/v"]}}))
     path = world.volumes.known["vol"].mountpoint
