@@ -54,7 +54,7 @@ def test_events_of_looking_into_a_container(engine: Engine, sleeper: str, tmp_pa
     events = [json.loads(line) for line in engine.docker("events", *window).stdout.splitlines()]
     assert [event["Action"] for event in events] == [
         "create", "extract-to-dir", "archive-path", "top", "exec_create: true ", "exec_start: true ",
-        "exec_die", "connect", "disconnect", "disconnect", "destroy",
+        "exec_die", "connect", "disconnect", "destroy",
     ]  # fmt: skip
 
 

@@ -175,3 +175,34 @@ def test_maps_are_shown_in_the_order_of_their_keys(engine: Engine) -> None:
         assert list(network.attrs["Labels"]) == ["a", "m", "zz"]
     finally:
         network.remove()
+
+
+def test_networks_of_a_container_that_does_not_run(engine: Engine, name: str) -> None:
+    """What is joined and left is a wish: its settings are checked, the network may be missing."""
+
+    def refused(*arguments: str) -> str:
+        done = engine.docker("network", *arguments, check=False)
+        assert done.returncode == 1
+        return done.stderr.strip()
+
+    engine.docker("create", "--name", name, "busybox", "true")
+    ident = engine.docker("inspect", "-f", "{{.Id}}", name).stdout.strip()
+    engine.docker("network", "create", "--subnet", "10.211.62.0/24", "later")
+    assert refused("connect", "--ip", "10.9.9.9", "later", name).endswith(
+        "invalid endpoint settings:\nno configured subnet contains IP address 10.9.9.9"
+    )
+    engine.docker("network", "connect", "--alias", "al", "later", name)
+    engine.docker("network", "connect", "later", name)
+    engine.docker("network", "connect", "missing", name)
+    shown = json.loads(engine.docker("inspect", name).stdout)[0]["NetworkSettings"]["Networks"]
+    assert shown["later"]["DNSNames"] == [name, "al", ident[:12]]
+    assert set(shown) == {"bridge", "later", "missing"}
+    done = engine.docker("start", name, check=False)
+    assert "failed to set up container networking: network missing not found" in done.stderr
+    engine.docker("network", "disconnect", "missing", name)
+    assert refused("disconnect", "missing", name) == (
+        f"Error response from daemon: container {ident} is not connected to the network missing"
+    )
+    assert engine.docker("start", name).stdout.strip() == name
+    engine.docker("rm", "-f", name)
+    engine.docker("network", "rm", "later")

@@ -14,11 +14,12 @@ from contextlib import ExitStack
 import msgspec
 
 from services.engine.contracts import ContainerNetworks, NetworkedContainer
-from services.engine.networks import checks, endpoint_options, etcfiles, namespace
+from services.engine.networks import checks, endpoint_options, etcfiles, namespace, views
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.model import (
     HOST,
     NONE,
+    PREDEFINED,
     EndpointRecord,
     NetworkRecord,
     SandboxRecord,
@@ -69,25 +70,40 @@ class Connector:
     async def connect(self, ref: str, container_ref: str, settings: EndpointSettings | None) -> None:
         if not container_ref:
             raise InvalidParameter('invalid name or ID supplied: ""')
-        network = self._registry.find(ref)
         settings = settings or EndpointSettings()
         checks.check_format(settings)
         async with self._containers.hold(container_ref) as container:
-            await self._connect(network, container, settings)
+            if container.pid:
+                await self._connect_running(ref, container, settings)
+            else:
+                await self._connect_stopped(ref, container, settings)
 
-    async def _connect(
-        self, network: NetworkRecord, container: NetworkedContainer, settings: EndpointSettings
+    async def _connect_stopped(
+        self, ref: str, container: NetworkedContainer, settings: EndpointSettings
+    ) -> None:
+        """A wish for the next start; a network that is not there may come until then."""
+        try:
+            network: NetworkRecord | None = self._registry.find(ref)
+        except WharfError:
+            network = None
+        name = ref
+        if network is not None:
+            name = network.name
+            self._check_settings(network, settings)
+            if self._check_company(network, container):
+                return
+            if name not in PREDEFINED:
+                settings = msgspec.structs.replace(settings, dns_names=_dns_names(container, settings))
+        await self._containers.set_endpoints(container.id, {**container.endpoints, name: settings}, None)
+
+    async def _connect_running(
+        self, ref: str, container: NetworkedContainer, settings: EndpointSettings
     ) -> None:
         if container.network_mode.startswith("container:"):
             raise InvalidParameter(_SHARED)
-        if container.pid and (found := checks.problems(network.name, network, settings)):
-            raise InvalidParameter(checks.describe(found))
-        present = self._check_company(network, container)
-        if not container.pid:
-            if not present:
-                more = {**container.endpoints, network.name: settings}
-                await self._containers.set_endpoints(container.id, more, None)
-            return
+        network = self._registry.find(ref)
+        self._check_settings(network, settings)
+        self._check_company(network, container)
         sandbox = self._sandbox(container)
         if sandbox.endpoint(network.id) is not None:
             raise AlreadyConnected(
@@ -95,6 +111,11 @@ class Connector:
             )
         endpoint = await self._join(network, settings, sandbox, container)
         self._sandboxes.announce("connect", sandbox, endpoint)
+
+    @staticmethod
+    def _check_settings(network: NetworkRecord, settings: EndpointSettings) -> None:
+        if found := checks.problems(network.name, network, settings):
+            raise InvalidParameter(checks.describe(found))
 
     def _check_company(self, network: NetworkRecord, container: NetworkedContainer) -> bool:
         """Whether the container is in the network already; refuses networks that do not go together."""
@@ -116,42 +137,47 @@ class Connector:
     async def disconnect(self, ref: str, container_ref: str, *, force: bool) -> None:
         if not container_ref:
             raise InvalidParameter('invalid name or ID supplied: ""')
-        network = self._registry.find(ref)
         try:
             async with self._containers.hold(container_ref) as container:
-                await self._disconnect(network, container)
+                if container.pid:
+                    await self._disconnect_running(ref, container)
+                else:
+                    await self._disconnect_stopped(ref, container)
         except NotFound as error:
             if force and str(error).startswith("No such container"):
+                self._registry.find(ref)
                 raise NotFound(f"endpoint {container_ref} not found") from None
             raise
 
-    async def _disconnect(self, network: NetworkRecord, container: NetworkedContainer) -> None:
+    async def _disconnect_stopped(self, ref: str, container: NetworkedContainer) -> None:
+        """The wish is taken back, also where the network is gone."""
+        try:
+            network = self._registry.find(ref)
+        except WharfError:
+            name, key = ref, ref if ref in container.endpoints else None
+        else:
+            name, key = network.name, self._key(network, container.endpoints)
+        if key is None:
+            raise NotConnected(f"container {container.id} is not connected to the network {name}")
+        left = {name: one for name, one in container.endpoints.items() if name != key}
+        await self._containers.set_endpoints(container.id, left, None)
+
+    async def _disconnect_running(self, ref: str, container: NetworkedContainer) -> None:
+        network = self._registry.find(ref)
         if network.driver == "host" and container.network_mode == HOST:
             raise InvalidParameter(_FROM_HOST)
-        if not container.pid:
-            key = self._key(network, container.endpoints)
-            if key is None:
-                raise self._not_connected(network, container)
-            left = {name: one for name, one in container.endpoints.items() if name != key}
-            await self._containers.set_endpoints(container.id, left, None)
-            self._sandboxes.announce_network("disconnect", network, container.id)
-            return
         sandbox = self._sandbox(container)
         endpoint = sandbox.endpoint(network.id)
         if endpoint is None:
-            raise self._not_connected(network, container)
+            raise NotConnected(f"container {container.id} is not connected to network {network.name}")
         await settled(self._leave(endpoint, sandbox, container))
-        for _ in ("left", "disconnected"):  # dockerd tells of both
-            self._sandboxes.announce_network("disconnect", network, container.id)
+        self._sandboxes.announce_network("disconnect", network, container.id)
 
     def _key(self, network: NetworkRecord, endpoints: Mapping[str, EndpointSettings]) -> str | None:
         for name, settings in endpoints.items():
             if name == network.name or settings.network_id == network.id:
                 return name
         return None
-
-    def _not_connected(self, network: NetworkRecord, container: NetworkedContainer) -> NotConnected:
-        return NotConnected(f"container {container.id} is not connected to network {network.name}")
 
     def _sandbox(self, container: NetworkedContainer) -> SandboxRecord:
         sandbox = self._sandboxes.by_container.get(container.id)
@@ -282,6 +308,10 @@ class Connector:
         if endpoint.host_interface:
             self._kernel.links.delete([endpoint.host_interface])
         self._reroute(sandbox, before, pid)
+
+
+def _dns_names(container: NetworkedContainer, settings: EndpointSettings) -> list[str]:
+    return views.names_of(container.name, container.id, container.hostname, settings)
 
 
 def _copy(sandbox: SandboxRecord) -> SandboxRecord:

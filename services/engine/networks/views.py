@@ -22,14 +22,13 @@ from services.protocol.api.networks import EndpointSettings
 
 
 def dns_names(record: SandboxRecord, settings: EndpointSettings) -> list[str]:
+    return names_of(record.container_name, record.container_id, record.hostname, settings)
+
+
+def names_of(name: str, container_id: str, hostname: str, settings: EndpointSettings) -> list[str]:
     """Names of a container in a user-defined network: its name, aliases, short id, host name."""
-    names = [
-        record.container_name,
-        *(settings.aliases or []),
-        record.container_id[:12],
-        record.hostname,
-    ]
-    return list(dict.fromkeys(name for name in names if name))
+    names = [name, *(settings.aliases or []), container_id[:12], hostname]
+    return list(dict.fromkeys(one for one in names if one))
 
 
 def endpoint_settings(
