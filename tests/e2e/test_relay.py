@@ -15,7 +15,7 @@ _ECHO = "exec nc -ll -p 7 -e cat"
 
 
 def _connect(port: int) -> socket.socket:
-    connection = socket.create_connection(("::1", port), timeout=10)
+    connection = socket.create_connection(("::1", port), timeout=60)
     return connection
 
 
@@ -113,6 +113,7 @@ def test_a_port_given_back_while_the_engine_was_away(engine: Engine, name: str) 
 
 def test_the_helper_ends_with_the_daemon(engine: Engine, name: str) -> None:
     engine.docker("run", "-d", "--name", name, "-p", "7", "busybox", "sh", "-c", _ECHO)
+    wait_until(lambda: len(_helpers(engine)) == 1, "there is a helper")
     (helper,) = _helpers(engine)
     engine.docker("rm", "-f", name)
     engine.restart()
@@ -128,14 +129,15 @@ def test_it_ends_when_it_is_switched_off(name: str) -> None:
         engine.load_images()
         engine.docker("run", "-d", "--name", name, "-p", f"{port}:7", "busybox", "sh", "-c", _ECHO)
         wait_until(lambda: _answers(port), "the port answers by IPv6")
-        (helper,) = _helpers(engine)
+        wait_until(lambda: len(_helpers(engine)) == 1, "there is a helper")
+    (helper,) = _helpers(engine)
         engine.restart("--userland-proxy=false")
         wait_until(lambda: not Path(f"/proc/{helper}").exists(), "the helper has ended")
         assert _published(engine, name) == {"0.0.0.0"}
         with socket.socket(socket.AF_INET6) as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections may linger
             free.bind(("::1", port))
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             assert _echoes(connection, b"by IPv4")
         engine.restart()
         wait_until(lambda: _answers(port), "the port answers by IPv6 again")
