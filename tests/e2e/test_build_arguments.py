@@ -11,7 +11,7 @@ import pytest
 from tests.harness.builds import Context
 from tests.harness.engine import Engine
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.harness.builds import files, leftovers
+from tests.harness.builds import files, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.web import Page, Site
 
@@ -50,7 +50,7 @@ def test_docker_py_path(engine: Engine, tmp_path: Path) -> None:
     said = lines(answer)
     assert "kept.secret\nhello there\n" in said and "192.0.2.7\tknown" in said and "other.secret" not in said
     assert image.tags == ["py:1"] and image.labels == {"a": "b"}
-    assert not leftovers(engine)
+    wait_nothing_left(engine)
 
 
 def test_docker_py_file(engine: Engine) -> None:
@@ -91,7 +91,7 @@ def test_docker_py_errors(engine: Engine) -> None:
     assert refused.value.status_code == 400
     with pytest.raises(docker.errors.APIError, match="Cannot locate specified Dockerfile: nosuch"):
         build(fileobj=io.BytesIO(files(f="")), custom_context=True, dockerfile="nosuch")
-    assert not leftovers(engine)
+    wait_nothing_left(engine)
 
 
 COMPOSE = """\
@@ -149,4 +149,5 @@ def test_compose(engine: Engine, tmp_path: Path, through_docker: str) -> None:
         assert engine.client.images.get("composed/web").labels == {"by": "compose"}
     finally:
         compose("down", "--volumes", "--rmi", "all")
-    assert not leftovers(engine) and not engine.docker("volume", "ls", "-q").stdout
+    wait_nothing_left(engine)
+    assert not engine.docker("volume", "ls", "-q").stdout

@@ -15,7 +15,7 @@ from tests.harness.builds import Context, files, post, said, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.web import Page, Site
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 #: Prints every file below a directory: name, mode, owner.
 SHOW = "RUN cd {} && find . | sort | xargs stat -c '%n %a %u:%g'\n"

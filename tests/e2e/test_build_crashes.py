@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.builds import files, post, said, traces, workers
+from tests.harness.builds import files, post, said, traces, traces_at_rest, wait_for_traces, workers
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 from tests.harness.web import Page, Site
@@ -63,7 +63,7 @@ def test_in_run(engine: Engine) -> None:
     context = files(Dockerfile=steps("run", "RUN sleep 60"))
     assert crash(engine, context, lambda: "sleep 60" in engine.docker("ps", "--no-trunc").stdout)
     wait_until(lambda: not engine.docker("ps", "-aq").stdout, "the container is gone")
-    once = traces(engine)
+    once = traces_at_rest(engine)
     again = said(post(engine, files(Dockerfile=steps("run", "RUN sleep 0"))))
     assert again.count("Using cache") == 2 and "Successfully built" in again
     assert once <= traces(engine)
@@ -76,10 +76,10 @@ def test_in_a_run_with_mounts(engine: Engine) -> None:
         "--mount=type=cache,target=/k,sharing=locked touch /c/x /o/x; ls /k; touch /k/x; {}\n"
     )
     assert "Successfully built" in post(engine, files(Dockerfile=begin, file="f"))
-    before = traces(engine)
+    before = traces_at_rest(engine)
     context = files(Dockerfile=begin + run.format("sleep 60"), file="f")
     assert crash(engine, context, lambda: "sleep 60" in engine.docker("ps", "--no-trunc").stdout)
-    wait_until(lambda: traces(engine) == before, "nothing is left")
+    wait_for_traces(engine, before)
     again = said(post(engine, files(Dockerfile=begin + run.format("sleep 0"), file="f")))
     # The cache of the step that was cut off is there, and free.
     assert "\nx\n" in again and again.count("Using cache") == 3 and "Successfully built" in again
@@ -98,11 +98,11 @@ def _in_copy(engine: Engine, source: str, number: str) -> bool:
         begin = f"FROM busybox AS other\nCOPY many /m\n{begin}COPY --from=other /m /c\n"
     first = said(post(engine, files(Dockerfile=begin.split("COPY --from")[0], **names)))
     assert "Successfully built" in first
-    before = traces(engine)
+    before = traces_at_rest(engine)
     context = files(Dockerfile=begin if source == "stage" else f"{begin}COPY many /c\n", **names)
     if not crash(engine, context, helper(engine, "docker-buildcopy")):
         return False
-    wait_until(lambda: traces(engine) == before, "nothing is left")
+    wait_for_traces(engine, before)
     again = said(post(engine, context))
     assert again.count("Using cache") == (3 if source == "stage" else 2)
     assert "Successfully built" in again
@@ -110,30 +110,30 @@ def _in_copy(engine: Engine, source: str, number: str) -> bool:
 
 
 def test_while_the_context_is_sent(engine: Engine) -> None:
-    before = traces(engine)
+    before = traces_at_rest(engine)
     context = files(Dockerfile=steps("sent", "RUN true"), big=b"x" * 3_000_000)
     cut = context[:2_000_000]
     unpacked = (engine.data_root / "tmp").glob
     assert crash(engine, cut, lambda: any(path.stat().st_size for path in unpacked("build-*/big")))
-    wait_until(lambda: traces(engine) == before, "nothing is left")
+    wait_for_traces(engine, before)
     assert "Successfully built" in post(engine, context)
 
 
 def test_in_a_clone(engine: Engine, site: Site) -> None:
     site.pages["/slow.git/info/refs"] = Page(status=404, seconds=60)
-    before = traces(engine)
+    before = traces_at_rest(engine)
     assert crash(engine, b"", helper(engine, "git-remote-http"), parameters=f"remote={site.url}/slow.git")
-    wait_until(lambda: traces(engine) == before, "nothing is left")
+    wait_for_traces(engine, before)
 
 
 def test_in_a_download(engine: Engine, site: Site) -> None:
     site.pages["/slow"] = Page(b"x", seconds=60)
     begin = steps("download", "")
     assert "Successfully built" in post(engine, files(Dockerfile=begin))
-    before = traces(engine)
+    before = traces_at_rest(engine)
     context = files(Dockerfile=f"{begin}ADD {site.url}/slow /d\n")
     assert crash(engine, context, helper(engine, "docker-download"))
-    wait_until(lambda: traces(engine) == before, "nothing is left")
+    wait_for_traces(engine, before)
     site.pages["/slow"] = Page(b"x")
     again = said(post(engine, context))
     assert again.count("Using cache") == 2 and "Successfully built" in again

@@ -12,7 +12,7 @@ import pytest
 from tests.harness.builds import archive, files, member, post, said
 from tests.harness.engine import Engine
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 EPOCH = "1700000000"
 STEPS = """FROM busybox

@@ -18,7 +18,7 @@ from tests.e2e.crash import COUNTER, Follower, Storm, check_no_orphans, is_count
 from tests.harness.engine import SERVICES, Engine
 from tests.harness.readiness import wait_until
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 VICTIMS = [(service,) for service in SERVICES] + [SERVICES]
 

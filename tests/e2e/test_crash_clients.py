@@ -19,7 +19,7 @@ from tests.e2e.crash import check_no_orphans
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
-pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 SECONDS = 12
 

@@ -106,6 +106,23 @@ def traces(engine: Engine) -> set[str]:
     }
 
 
+def traces_at_rest(engine: Engine) -> set[str]:
+    """:func:`traces` when what a build before has asked of helpers has ended, processes and all."""
+    wait_until(lambda: not any(workers(engine)), "no helper is at work")
+    return traces(engine)
+
+
+def wait_for_traces(engine: Engine, wanted: set[str], timeout: float = 90) -> None:
+    """A build's answer ends a moment before the processes that worked for it.
+
+    Raises ``AssertionError`` that says what is left, or missing, after *timeout* seconds.
+    """
+    try:
+        wait_until(lambda: traces(engine) == wanted, "nothing is left", timeout)
+    except TimeoutError as error:
+        raise AssertionError(f"{error}: {traces(engine) ^ wanted}\n{engine.log_tail(80)}") from None
+
+
 def workers(engine: Engine) -> Iterator[str]:
     """Helpers of *engine* and the programs they run; emptying the trash goes on behind a build's back."""
     zygotes = psutil.Process(engine.service_pids()["containerd-shim"]).children()
