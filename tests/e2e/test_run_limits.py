@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,25 @@ def test_health_check_that_cannot_be_started(engine: Engine, docker_command: str
     assert results[0]["ExitCode"] == -1
     assert str(results[0]["Output"]).endswith('exec: "/nosuch": stat /nosuch: no such file or directory')
     engine.docker("rm", "-f", "sicker")
+
+
+def test_what_is_kept_of_health_checks(engine: Engine, docker_command: str) -> None:
+    check = {"test": ["CMD-SHELL", "head -c 5000 /dev/zero | tr '\\0' x"], "interval": 100_000_000}
+    engine.client.containers.run("busybox", ["sleep", "60"], name="verbose", detach=True, healthcheck=check)
+
+    def health() -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(
+            engine.docker("inspect", "-f", "{{json .State.Health}}", "verbose").stdout
+        )
+        return document
+
+    deadline = time.monotonic() + 10
+    while not health()["Log"] and time.monotonic() < deadline:
+        pass
+    assert health()["Log"][0]["Output"] == "x" * 4096 + "..."
+    engine.docker("pause", "verbose")
+    assert health()["Status"] == "unhealthy"
+    engine.docker("unpause", "verbose")
+    engine.docker("restart", "-t", "0", "verbose")
+    assert health()["Log"], "what earlier probes said is kept"
+    engine.docker("rm", "-f", "verbose")

@@ -19,15 +19,15 @@ from services.protocol.errors import Unavailable, from_failure
 from services.protocol.shim import Attach
 
 
-async def capture(services: Services, exec_: Exec, limit: int) -> bytes:
-    """Start the prepared *exec_* and return the first *limit* bytes of its output at its end."""
+async def capture(services: Services, exec_: Exec, output: bytearray, limit: int) -> None:
+    """Start the prepared *exec_* and fill *output* with up to *limit* bytes; returns at its end."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             path = services.exec_root.shim_socket(exec_.container_id)
             await asyncio.to_thread(_hand_over, path, exec_, theirs.fileno())
         ours.setblocking(False)
-        return await _read(ours, limit)
+        await _read(ours, output, limit)
 
 
 def _hand_over(path: os.PathLike[str], exec_: Exec, fd: int) -> None:
@@ -42,14 +42,13 @@ def _hand_over(path: os.PathLike[str], exec_: Exec, fd: int) -> None:
         raise from_failure(acknowledgement.failure)
 
 
-async def _read(ours: socket.socket, limit: int) -> bytes:
+async def _read(ours: socket.socket, output: bytearray, limit: int) -> None:
     loop = asyncio.get_running_loop()
-    output = bytearray()
     while True:
         try:
             data = await loop.sock_recv(ours, 65536)
         except OSError as error:
             raise Unavailable(f"output of the exec was lost: {error}") from error
         if not data:
-            return bytes(output)
+            return
         output += data[: limit - len(output)]

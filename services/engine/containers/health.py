@@ -74,7 +74,10 @@ def _seconds(nanoseconds: object, default: float) -> float:
 
 
 def initial(entry: Entry) -> HealthState | None:
-    return HealthState() if check_of(entry) is not None else None
+    """The state of a container that starts, which keeps what earlier probes said."""
+    if check_of(entry) is None:
+        return None
+    return HealthState(log=[] if entry.state.health is None else entry.state.health.log)
 
 
 def judge(health: HealthState, result: HealthLog, *, age: float, check: Check) -> HealthState:
@@ -118,7 +121,7 @@ async def _watch(services: Services, entry: Entry, check: Check) -> None:
 
 async def _record(services: Services, entry: Entry, check: Check, result: HealthLog | None) -> None:
     async with entry.runtime.lock:
-        if result is None or not transitions.has_task(entry.state) or entry.state.health is None:
+        if result is None or entry.state.status is not Status.RUNNING or entry.state.health is None:
             return
         before = entry.state.health
         after = judge(before, result, age=_age(entry.state.started_at), check=check)
@@ -131,25 +134,32 @@ async def _record(services: Services, entry: Entry, check: Check, result: Health
 
 async def _probe(services: Services, entry: Entry, check: Check) -> HealthLog | None:
     """One probe; None when it says nothing of the container (which is being paused or stopped)."""
-    exec_ = _exec_of(entry, check)
+    exec_, output = _exec_of(entry, check), bytearray()
     began = time.time_ns()
     execs.register(services, entry, exec_)
     try:
         await execs.prepare(services, entry, exec_)
-        output = await asyncio.wait_for(capture(services, exec_, OUTPUT_LIMIT), check.timeout)
+        # One byte more tells that there was more.
+        await asyncio.wait_for(capture(services, exec_, output, OUTPUT_LIMIT + 1), check.timeout)
         await execs.refresh(services, entry, exec_)
         code = exec_.exit_code if exec_.exit_code is not None else -1
-        text = output.decode(errors="replace")
+        text = shown(output)
         if not exec_.pid and text.startswith(_NOT_STARTED):
             code, text = -1, text.removesuffix("\r\n")
     except TimeoutError:
         await _end(services, entry, exec_)
         code, text = -1, f"Health check exceeded timeout ({go_duration(int(check.timeout * _SECOND))})"
+        text += f": {shown(output)}" if output else ""
     except WharfError as error:
         if not transitions.has_task(entry.state) or entry.state.status is Status.PAUSED:
             return None
         code, text = -1, str(error)
     return HealthLog(start=rfc3339(began), end=rfc3339(time.time_ns()), exit_code=code, output=text)
+
+
+def shown(output: bytes | bytearray) -> str:
+    """A probe's output as the log of results keeps it; dots say that there was more."""
+    return output[:OUTPUT_LIMIT].decode(errors="replace") + ("..." if len(output) > OUTPUT_LIMIT else "")
 
 
 async def _end(services: Services, entry: Entry, exec_: Exec) -> None:

@@ -83,7 +83,7 @@ def start_failed(state: ContainerState, *, message: str, exit_code: int | None, 
 
 
 def paused(state: ContainerState) -> ContainerState:
-    return _move(state, Status.PAUSED)
+    return _unwatched(_move(state, Status.PAUSED))
 
 
 def unpaused(state: ContainerState) -> ContainerState:
@@ -134,16 +134,22 @@ def without_network(state: ContainerState) -> ContainerState:
     return replace(state, sandbox_id="", sandbox_key="", endpoints={}, ports={})
 
 
+def _unwatched(state: ContainerState) -> ContainerState:
+    """Unhealthy where nobody looks: dockerd takes away the word of a check that it stops."""
+    if state.health is None:
+        return state
+    return replace(state, health=replace(state.health, status="unhealthy"))
+
+
 def _ended(state: ContainerState, ending: Ending) -> ContainerState:
     return replace(
-        without_network(state),
+        without_network(_unwatched(state)),
         pid=0,
         exit_code=ending.exit_code,
         # An exit is told from the one before by its time (``wait`` for the next exit): times of one
         # container never repeat or go back, whatever the clock does.
         finished_at=max(ending.finished_at, state.finished_at + 1),
         oom_killed=ending.oom_killed or state.oom_killed,
-        health=None if state.health is None else replace(state.health, status="unhealthy"),
     )
 
 

@@ -107,6 +107,12 @@ def test_failures_in_the_start_period_do_not_count_until_it_was_healthy_once() -
     assert health.judge(state, result(1), age=7, check=check).status == "unhealthy"
 
 
+def test_output_of_a_probe_says_that_there_was_more() -> None:
+    assert health.shown(b"x" * 4096) == "x" * 4096
+    assert health.shown(b"x" * 4097) == "x" * 4096 + "..."
+    assert health.shown(b"\xff") == "\N{REPLACEMENT CHARACTER}"
+
+
 def test_health_log_keeps_five() -> None:
     state = HealthState()
     for code in range(7):

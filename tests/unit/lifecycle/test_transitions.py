@@ -59,6 +59,9 @@ def test_health_is_unhealthy_when_nobody_looks_any_more() -> None:
     state = transitions.running(ContainerState(), pid=1, started_at=1, health=HealthState(status="healthy"))
     ended = transitions.exited(state, ENDING)
     assert ended.health is not None and ended.health.status == "unhealthy"
+    waiting = transitions.paused(state)
+    assert waiting.health is not None and waiting.health.status == "unhealthy"
+    assert transitions.unpaused(waiting).health == waiting.health
 
 
 @pytest.mark.parametrize("old", list(Status))
