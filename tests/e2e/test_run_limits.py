@@ -48,8 +48,8 @@ def test_refused(engine: Engine, docker_command: str, options: list[str], text: 
 
 
 def test_an_empty_home_is_none(engine: Engine, docker_command: str) -> None:
-    done = engine.docker("run", "--rm", "-e", "A=1", "-e", "HOME=", "-e", "B=2", "busybox", "env")
-    assert done.stdout.splitlines()[2:] == ["A=1", "B=2", "HOME=/root"]
+    done = engine.docker("run", "--rm", "-e", "HOME=", "busybox", "env")
+    assert done.stdout.splitlines()[2:] == ["HOME=/root"]
 
 
 def test_devices_as_runc_lists_them(engine: Engine, docker_command: str) -> None:
