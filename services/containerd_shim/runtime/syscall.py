@@ -93,6 +93,8 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 CLOSE_RANGE_CLOEXEC = 4
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_GET_ACTION_AVAIL = 2
+#: As many as libpathrs makes: only an attack takes so many.
+_OPEN_ATTEMPTS = 128
 _LAST_FD = 0xFFFFFFFF
 
 
@@ -188,14 +190,18 @@ def mount_setattr(
 
 
 def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
-    """Open *path* below *dirfd* under the restrictions *resolve*; close-on-exec."""
+    """Open *path* below *dirfd* under the restrictions *resolve*; close-on-exec.
+
+    Any mount or rename of the host during a step to ".." makes the kernel say EAGAIN, for it might have
+    led out: tried again, as openat2(2) advises.
+    """
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
-    return int(
-        _check(
-            _syscall(ctypes.c_long(437), ctypes.c_int(dirfd), _bytes(path), how, ctypes.c_size_t(len(how))),
-            path,
-        )
-    )
+    arguments = ctypes.c_int(dirfd), _bytes(path), how, ctypes.c_size_t(len(how))
+    for _ in range(_OPEN_ATTEMPTS):
+        result = _syscall(ctypes.c_long(437), *arguments)
+        if result >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return int(_check(result, path))
 
 
 def close_range(first: int, last: int = _LAST_FD, flags: int = 0) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import importlib
 import os
 import resource
@@ -187,6 +189,31 @@ def test_paths_in_a_hostile_root(tmp_path: Path) -> None:
     finally:
         os.close(root)
     assert list(outside.iterdir()) == []
+
+
+def test_steps_up_that_the_kernel_cannot_vouch_for_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename or mount anywhere on the host at that moment must not fail a container."""
+    call, races = sc._syscall, [0, 0, 0]
+
+    def raced(*arguments: object) -> int:
+        if not races:
+            return int(call(*arguments))
+        races.pop()
+        ctypes.set_errno(errno.EAGAIN)
+        return -1
+
+    monkeypatch.setattr(sc, "_syscall", raced)
+    root = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.close(inroot.open_in(root, "/"))
+        assert not races
+        races += [0] * 1000
+        with pytest.raises(BlockingIOError):
+            inroot.open_in(root, "/")
+    finally:
+        os.close(root)
 
 
 def test_sync_receives_exactly_what_is_due() -> None:
