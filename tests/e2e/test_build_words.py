@@ -150,6 +150,15 @@ def test_options_are_checked_at_the_first_step(engine: Engine) -> None:
     assert not any("Running in" in line.get("stream", "") for line in told)
 
 
+def test_containers_of_failed_steps_have_no_log(engine: Engine) -> None:
+    told = lines(post(engine, files(Dockerfile="FROM busybox\nRUN echo told; exit 1\n")))
+    assert {"stream": "told\n"} in told
+    (container,) = engine.docker("ps", "-aq").stdout.split()
+    done = engine.docker("logs", container, check=False)
+    assert "configured logging driver does not support reading" in done.stderr
+    engine.docker("rm", container)
+
+
 def test_build_that_is_not_to_be_cancelled(engine: Engine) -> None:
     url = f"http+unix://{str(engine.socket).replace('/', '%2F')}/v1.41/build/cancel"
     api = engine.client.api

@@ -24,7 +24,7 @@ from services.engine.containers.wait import until_exit
 from services.engine.rpc import Context
 from services.engine.scopes import shielded
 from services.protocol import fdpass
-from services.protocol.api.containers import CreateRequest, HostConfig
+from services.protocol.api.containers import CreateRequest, HostConfig, LogConfig
 from services.protocol.errors import WharfError, from_failure
 from services.protocol.release import API_VERSION
 from services.protocol.shim import Attach
@@ -55,6 +55,8 @@ def host_config(args: BuildArgs) -> HostConfig:
         shm_size=args.shm_size,
         ulimits=args.ulimits or None,
         cgroup_parent=args.cgroup_parent,
+        # Whatever the daemon's default is: the build's output is what it says.
+        log_config=LogConfig(type_="none"),
     )
 
 
