@@ -156,11 +156,16 @@ class Archive:
             return [descriptor]
         nested = _decode(self._blob(descriptor.digest), _OciDocument, descriptor.digest)
         wanted = platforms.parse(platform or host_platform())
+        ranks = {
+            item.digest: platforms.rank(wanted, spec.os, spec.architecture, spec.variant)
+            for item in nested.manifests
+            if (spec := item.platform) is not None
+        }
+        best = min((rank for rank in ranks.values() if rank is not None), default=None)
         return [
             item
             for item in nested.manifests
-            if (spec := item.platform) is None
-            or platforms.matches(wanted, spec.os, spec.architecture, spec.variant)
+            if item.digest not in ranks or (best is not None and ranks[item.digest] == best)
         ]
 
     def _blob(self, digest: str) -> bytes:

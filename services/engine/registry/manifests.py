@@ -126,12 +126,17 @@ def _check_config(kind: str, media_type: str) -> None:
 
 
 def choose(manifest: Manifest, wanted: Platform) -> Descriptor:
-    """The index's entry for a platform. Raises ``NotFound`` with dockerd's text."""
+    """The index's entry that serves a platform best. Raises ``NotFound`` with dockerd's text."""
+    found: list[tuple[int, Descriptor]] = []
     for entry in index(manifest).manifests:
-        spec = entry.platform
-        if spec and platforms.matches(wanted, spec.os, spec.architecture, spec.variant):
-            check_digest(entry.digest)
-            return entry
+        spec = entry.platform or PlatformSpec()
+        rank = platforms.rank(wanted, spec.os, spec.architecture, spec.variant)
+        if rank is not None:
+            found.append((rank, entry))
+    if found:
+        chosen = min(found, key=lambda item: item[0])[1]
+        check_digest(chosen.digest)
+        return chosen
     raise NotFound(f"no matching manifest for {wanted} in the manifest list entries")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.protocol.errors import InvalidParameter
 
@@ -48,12 +48,25 @@ def _normalized(system: str, architecture: str, variant: str) -> Platform:
     return Platform(system.lower(), architecture, variant)
 
 
+def _written(platform: Platform) -> Platform:
+    """A platform with the usual variant left out, as Docker shows it."""
+    usual = platform.architecture == "arm" and platform.variant == "v7"
+    return replace(platform, variant="") if usual else platform
+
+
+def _canonical(platform: Platform) -> Platform:
+    return _normalized(platform.os, platform.architecture, platform.variant)
+
+
 def host() -> Platform:
     return _normalized("linux", os.uname().machine, "")
 
 
 def parse(text: str) -> Platform:
-    """``linux/arm64``, ``arm64``, ``linux``; raises ``InvalidParameter``."""
+    """``linux/arm64``, ``arm64``, ``linux``; raises ``InvalidParameter``.
+
+    The variant stays as it is given where all three are: it is shown, and recorded for an import.
+    """
     parts = text.split("/")
     for part in parts:
         if not _PART.fullmatch(part):
@@ -70,13 +83,41 @@ def parse(text: str) -> Platform:
         found = _normalized("linux", word, "")
         if found.architecture not in _KNOWN:
             raise InvalidParameter(f'"{text}": unknown operating system or architecture: invalid argument')
-        return found
-    return _normalized(*parts) if len(parts) == 3 else _normalized(parts[0], parts[1], "")
+        return _written(found)
+    if len(parts) == 2:
+        return _written(_normalized(parts[0], parts[1], ""))
+    found = _normalized(*parts)
+    return replace(found, variant="v8") if found.architecture == "arm64" and not found.variant else found
 
 
-def matches(wanted: Platform, system: str, architecture: str, variant: str) -> bool:
-    """An index's entry is what is *wanted*; an entry without a variant is the usual one."""
-    return _normalized(system or "linux", architecture, variant) == wanted
+def _runnable(wanted: Platform) -> list[Platform]:
+    """What runs on a platform, the best first (containerd ``platforms.Only``)."""
+    wanted = _canonical(wanted)
+    number = wanted.variant.removeprefix("v")
+    level = int(number) if number.isdigit() else 0
+    found = [wanted]
+    if wanted.architecture == "amd64":
+        found += [_normalized(wanted.os, "amd64", f"v{n}") for n in range(min(level, 9) - 1, 0, -1)]
+        found.append(Platform(wanted.os, "386"))
+    elif wanted.architecture == "arm":
+        found += [Platform(wanted.os, "arm", f"v{n}") for n in range(min(level, 9) - 1, 4, -1)]
+    elif wanted.architecture == "arm64":
+        if wanted.variant:
+            found.append(Platform(wanted.os, "arm64"))
+        found += [Platform(wanted.os, "arm", f"v{n}") for n in range(8, 4, -1)]
+    return found
+
+
+def rank(wanted: Platform, system: str, architecture: str, variant: str) -> int | None:
+    """How well what is for a platform serves the one that is *wanted*: 0 is best, None not at all.
+
+    What does not say what it is for is the last to be tried.
+    """
+    runnable = _runnable(wanted)
+    if not system and not architecture:
+        return len(runnable)
+    have = _normalized(system or "linux", architecture, variant)
+    return runnable.index(have) if have in runnable else None
 
 
 def is_for(wanted: Platform, system: str, architecture: str, variant: str) -> bool:
@@ -84,20 +125,10 @@ def is_for(wanted: Platform, system: str, architecture: str, variant: str) -> bo
 
     Source: moby ``daemon/images``, OnlyPlatformWithFallback; containerd ``platforms.Only``.
     """
-    have = _normalized(system or "linux", architecture, variant)
-    if have.os != wanted.os:
-        return False
-    if wanted.architecture == "amd64" and have == Platform(wanted.os, "386"):
+    have, wanted = _normalized(system or "linux", architecture, variant), _canonical(wanted)
+    if have in _runnable(wanted):
         return True
-    if have.architecture != wanted.architecture:
-        return False
-    return not variant or _level(have) <= _level(wanted)
-
-
-def _level(platform: Platform) -> int:
-    """The number of ``v7``; the first one is not written."""
-    digits = platform.variant.removeprefix("v")
-    return int(digits) if digits.isdigit() else {"arm64": 8}.get(platform.architecture, 1)
+    return not variant and (have.os, have.architecture) == (wanted.os, wanted.architecture)
 
 
 def foreign(system: str, architecture: str) -> list[str]:

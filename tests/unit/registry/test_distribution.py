@@ -16,7 +16,7 @@ import pytest
 
 from reexec.distribution import challenge, gowords
 from reexec.distribution.failures import RegistryError
-from reexec.distribution.model import Credentials, Endpoint
+from reexec.distribution.model import OCI_INDEX, Credentials, Endpoint
 from reexec.distribution.transport import Transport, TransportError
 from services.engine.images.references import Reference, parse, parse_pulled
 from services.engine.registry import manifests, platforms
@@ -117,10 +117,12 @@ def test_endpoints() -> None:
 @pytest.mark.parametrize(
     ("text", "platform"),
     [
-        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm64/v8", "linux/arm64/v8"),
         ("linux/aarch64", "linux/arm64"),
-        ("linux/arm", "linux/arm/v7"),
-        ("armhf", "linux/arm/v7"),
+        ("linux/arm", "linux/arm"),
+        ("linux/arm/7", "linux/arm/v7"),
+        ("armhf", "linux/arm"),
+        ("linux/amd64/v1", "linux/amd64"),
         ("Linux/X86_64", "linux/amd64"),
         ("windows/amd64", "windows/amd64"),
     ],
@@ -146,11 +148,40 @@ def test_bad_platforms(text: str) -> None:
         ("linux/arm/v7", ("linux", "arm", "v6"), True),
         ("linux/arm/v6", ("linux", "arm", "v7"), False),
         ("linux/arm64", ("linux", "arm64", "v8"), True),
+        ("linux/arm64/v8", ("linux", "arm64", ""), True),
+        ("linux/arm64", ("linux", "arm", "v7"), True),
+        ("linux/arm", ("linux", "arm", "v7"), True),
         ("windows/amd64", ("linux", "amd64", ""), False),
     ],
 )
 def test_images_that_run_on_a_platform(wanted: str, have: tuple[str, str, str], fits: bool) -> None:
     assert platforms.is_for(platforms.parse(wanted), *have) is fits
+
+
+@pytest.mark.parametrize(
+    ("wanted", "entries", "chosen"),
+    [
+        ("linux/amd64", ["linux/386", "linux/amd64"], 1),
+        ("linux/amd64", ["linux/arm64", "linux/386"], 1),
+        ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"], 1),
+        ("linux/arm64", ["", "linux/arm/v7"], 1),
+        ("linux/arm64", ["unknown/unknown", ""], 1),
+        ("linux/arm64/v8", ["linux/arm64/v8"], 0),
+    ],
+)
+def test_the_entry_of_an_index_that_serves_best(wanted: str, entries: list[str], chosen: int) -> None:
+    def entry(number: int, text: str) -> dict[str, object]:
+        system, _, rest = text.partition("/")
+        architecture, _, variant = rest.partition("/")
+        platform = {"os": system, "architecture": architecture, "variant": variant} if text else None
+        return {"digest": f"sha256:{number:064}", "platform": platform}
+
+    document = {"manifests": [entry(number, text) for number, text in enumerate(entries)]}
+    index = Manifest("", OCI_INDEX, json.dumps(document).encode())
+    assert manifests.choose(index, platforms.parse(wanted)).digest == f"sha256:{chosen:064}"
+    with pytest.raises(NotFound, match="^no matching manifest for linux/s390x in the manifest list entries$"):
+        arm = Manifest("", OCI_INDEX, json.dumps({"manifests": [entry(0, "linux/arm")]}).encode())
+        manifests.choose(arm, platforms.parse("linux/s390x"))
 
 
 def test_references_of_pulls() -> None:
