@@ -14,6 +14,8 @@ from services.containerd_shim.stdio.framing import CHUNK_TAIL, LAST_CHUNK, chunk
 INPUT_SIZE = 64 * 1024
 #: Seconds that a client may take nothing before it is given up, once its stream has ended.
 FLUSH_TIMEOUT = 60.0
+#: Seconds in which a client that has got everything may still send, before its connection is closed.
+LINGER = 1.0
 
 Buffer = bytes | memoryview
 
@@ -90,20 +92,44 @@ class Client:
             self._loop.later(FLUSH_TIMEOUT, self.close)
 
     def close(self) -> None:
-        """Close it now."""
+        """Close it now: nothing is written or read any more.
+
+        A client that has got everything keeps its socket until it has seen that: what it sends
+        meanwhile and nobody reads would become an error of its own reading (unix(7), tcp(7)).
+        """
         if self.closed:
             return
         self.closed = True
-        self._loop.remove(self._fd)
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass
-        self._socket.close()
+        if self._ending and not self._backlog and not self.input_ended:
+            self._loop.modify(self._fd, IN)
+            self._loop.later(LINGER, self._forget)
+        else:
+            self._forget()
         self._backlog.clear()
         self.on_closed()
         self.on_gone()
         self.on_unblocked()
+
+    def _forget(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove(self._fd)
+            self._socket.close()
+            self._fd = -1
+
+    def _discard(self) -> None:
+        """What a client sends after the end."""
+        try:
+            if os.read(self._fd, INPUT_SIZE):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._forget()
 
     def _write(self, parts: list[Buffer]) -> None:
         if self._ending:
@@ -142,6 +168,10 @@ class Client:
             self._loop.modify(self._fd, (IN if self._reading else 0) | (OUT if self._backlog else 0))
 
     def _ready(self, events: int) -> None:
+        if self.closed:
+            if self._fd >= 0:
+                self._discard()
+            return
         if events & OUT:
             self._flush()
         if events & IN and self._reading and not self.closed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -245,9 +246,11 @@ def test_no_log_no_reading(service: Service, name: str) -> None:
 
 def test_the_log_of_a_fast_writer_ends_and_the_attach_begins(service: Service, name: str) -> None:
     """A slow client gets what there was, and from then on the writer waits for it."""
-    path = service.shell(name, "seq 1000000; sleep 100")
+    wait = "until [ $go ]; do sleep 0.01; done"  # however long the hand-over takes
+    path = service.shell(name, f"trap go=1 USR1; seq 20000; {wait}; seq 20001 1000000; sleep 100")
     wait_for(lambda: service.log_path(name).stat().st_size > 1 << 20)
     connection = hand_over(path, Attach(logs=True, stdout=True))
+    service.call("Kill", pb.KillRequest(id=name, signal=signal.SIGUSR1))
     received = bytearray()
 
     def read(size: int) -> None:
