@@ -13,7 +13,7 @@ PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
             tini:/usr/bin/tini-static iproute2:/sbin/ip git:/usr/bin/git
 TEST_PACKAGES := docker-registry:/usr/bin/docker-registry openssl:/usr/bin/openssl \
             debootstrap:/usr/sbin/debootstrap docker-compose:/usr/bin/docker-compose \
-            btrfs-progs:/bin/btrfs xfsprogs:/sbin/mkfs.xfs fuse-overlayfs:/usr/bin/fuse-overlayfs
+            btrfs-progs:/bin/btrfs xfsprogs:/sbin/mkfs.xfs e2fsprogs:/sbin/mkfs.ext4 fuse-overlayfs:/usr/bin/fuse-overlayfs
 # A kernel that has what this host's may lack, to run tests on.
 ifeq ($(shell uname -m),x86_64)
 TEST_PACKAGES += user-mode-linux:/usr/bin/linux.uml
