@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import os
 import socket
@@ -265,6 +266,9 @@ def test_url_of_a_dockerfile_in_an_archive(engine: Engine, site: Site) -> None:
 def test_url_of_a_dockerfile_alone_is_no_context(engine: Engine, site: Site) -> None:
     site.pages["/Plain"] = Page(b"FROM busybox\nCOPY . /c\n")
     assert "COPY failed: missing build context" in post(engine, remote=f"{site.url}/Plain")
+    site.pages["/Broken"] = Page(b"FROM busybox\nENV x\n")
+    answer = json.loads(post(engine, remote=f"{site.url}/Broken"))
+    assert answer == {"message": "ENV must have two arguments"}
 
 
 def test_url_with_an_account(engine: Engine, site: Site) -> None:

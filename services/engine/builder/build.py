@@ -94,7 +94,8 @@ class Builder:
                 filled = await context.fill(
                     self._helpers, self._tmp, directory, args.remote, args.dockerfile, fd
                 )
-                dockerfile = parse(filled.dockerfile, args.dockerfile)
+                # A Dockerfile that a URL is of has no name.
+                dockerfile = parse(filled.dockerfile, args.dockerfile if filled.owners is not None else "")
                 whole = _until_target(program(dockerfile.nodes), args.target)
                 output = Output(self._tmp, quiet=args.quiet)
                 work = self._execute(args, tags, dockerfile, whole, directory, filled.owners, output)

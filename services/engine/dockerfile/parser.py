@@ -36,10 +36,12 @@ class Dockerfile:
 
 
 def parse(text: str, name: str) -> Dockerfile:
-    """Raises ``InvalidParameter`` ("failed to parse *name*: ...")."""
+    """Raises ``InvalidParameter`` ("failed to parse *name*: ..."; without a name what is wrong alone)."""
     try:
         return _parse(text)
     except SyntaxProblem as error:
+        if not name:
+            raise
         raise SyntaxProblem(f"failed to parse {name}: {error}") from None
 
 
