@@ -27,9 +27,11 @@ from services.protocol.api.containers import PortBinding
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import NotFound
 from services.protocol.messages import Published
+from tests.harness import SESSION
 
 T = TypeVar("T")
-BRIDGE = "whtest0"
+#: Another run of the tests on this host would take ours for its own.
+BRIDGE = f"whn{SESSION}"
 
 
 class Box:

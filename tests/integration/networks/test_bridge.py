@@ -14,6 +14,7 @@ from services.engine.networks.netlink import Message, NetlinkSocket, parse, stri
 from services.protocol.api.containers import PortBinding
 from services.protocol.api.networks import EndpointIPAMConfig, EndpointSettings
 from services.protocol.errors import Forbidden, SystemError_
+from tests.harness import SESSION
 from tests.integration.networks.conftest import BRIDGE, Lab, fetch, gets_nothing
 
 GATEWAY = "10.211.0.1"
@@ -126,14 +127,15 @@ def test_masquerade_hides_the_subnet(lab: Lab) -> None:
     """A host beyond the bridge sees the daemon's host, and its answers come back."""
     box = lab.box("box")
     outside = lab.box("outside", mode="none")
+    outer = f"who{SESSION}"
     links = Links()
     namespace_fd = os.open(f"/proc/{outside.pid}/ns/net", os.O_RDONLY)
     try:
-        links.create_bridge("whout0", "02:42:00:00:00:01", 1500)
-        bridge = links.index("whout0")
+        links.create_bridge(outer, "02:42:00:00:00:01", 1500)
+        bridge = links.index(outer)
         links.add_address(bridge, ipaddress.ip_interface("10.212.0.1/24"))
         links.create_veth(
-            "vethwhout0", bridge, "eth9", "02:42:00:00:00:02", 1500, namespace_fd, isolated=False
+            f"veth{outer}", bridge, "eth9", "02:42:00:00:00:02", 1500, namespace_fd, isolated=False
         )
         inside = [ipaddress.ip_interface("10.212.0.2/24")]
         outside.configure(lambda links: links.configure("eth9", inside, []))
@@ -146,7 +148,7 @@ def test_masquerade_hides_the_subnet(lab: Lab) -> None:
         assert outside.gets_nothing(box.address, 81)
     finally:
         os.close(namespace_fd)
-        links.delete(["vethwhout0", "whout0"])
+        links.delete([f"veth{outer}", outer])
         links.close()
 
 

@@ -6,8 +6,11 @@ import msgspec
 
 from services.engine.networks.model import SandboxRecord
 from services.protocol.api.networks import ConnectRequest, DisconnectRequest, NetworkCreateRequest
+from tests.harness import SESSION
 from tests.harness.cancelling import cancelled_everywhere
 from tests.integration.networks.conftest import Lab
+
+BRIDGE = f"whc{SESSION}"
 
 
 def _rows(lab: Lab) -> set[str]:
@@ -20,11 +23,11 @@ def _known(lab: Lab) -> set[str]:
 
 def _bridges(lab: Lab) -> int:
     links = lab.controller._kernel.links
-    return sum(link.name.startswith("whc-") for link in lab.run(lab.controller._kernel.run(links.links)))
+    return sum(link.name.startswith(BRIDGE) for link in lab.run(lab.controller._kernel.run(links.links)))
 
 
 def test_a_cancelled_create_leaves_nothing(lab: Lab) -> None:
-    request = NetworkCreateRequest(name="n", options={"com.docker.network.bridge.name": "whc-0"})
+    request = NetworkCreateRequest(name="n", options={"com.docker.network.bridge.name": BRIDGE})
     before = _rows(lab)
 
     async def body() -> list[bool]:
@@ -34,7 +37,7 @@ def test_a_cancelled_create_leaves_nothing(lab: Lab) -> None:
             made = set() if cancelled else {"n"}
             assert _known(lab) == _rows(lab) == before | made
             links = await lab.controller._kernel.run(lab.controller._kernel.links.links)
-            assert [link.name for link in links if link.name.startswith("whc-")] == ["whc-0"] * len(made)
+            assert [link.name for link in links if link.name.startswith(BRIDGE)] == [BRIDGE] * len(made)
             if not cancelled:
                 await lab.controller.remove("n")
         return runs
@@ -44,7 +47,7 @@ def test_a_cancelled_create_leaves_nothing(lab: Lab) -> None:
 
 
 def test_a_cancelled_removal_is_done_or_not(lab: Lab) -> None:
-    request = NetworkCreateRequest(name="n", options={"com.docker.network.bridge.name": "whc-0"})
+    request = NetworkCreateRequest(name="n", options={"com.docker.network.bridge.name": BRIDGE})
 
     async def body() -> None:
         await lab.controller.create(request)
@@ -64,7 +67,7 @@ def test_cancelled_joining_and_leaving(lab: Lab) -> None:
     name = "n"
     lab.run(
         lab.controller.create(
-            NetworkCreateRequest(name=name, options={"com.docker.network.bridge.name": "whc-0"})
+            NetworkCreateRequest(name=name, options={"com.docker.network.bridge.name": BRIDGE})
         )
     )
 
