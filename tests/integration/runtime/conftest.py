@@ -15,8 +15,9 @@ import pytest
 from services.containerd_shim.runtime.container import Container, Started, Stdio
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
+from tests.harness import SESSION
 
-PARENT = "wharfd-runtime-tests"
+PARENT = f"wharfd-runtime-{SESSION}"
 _NAMES = """
 CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP
 NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE
