@@ -151,6 +151,7 @@ def test_options_are_checked_at_the_first_step(engine: Engine) -> None:
 
 
 def test_containers_of_failed_steps_have_no_log(engine: Engine) -> None:
+    engine.remove_containers()
     told = lines(post(engine, files(Dockerfile="FROM busybox\nRUN echo told; exit 1\n")))
     assert {"stream": "told\n"} in told
     (container,) = engine.docker("ps", "-aq").stdout.split()
