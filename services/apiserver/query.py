@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import falcon.asgi
 import msgspec
 
-from services.protocol.errors import InvalidParameter, SystemError_
+from services.protocol.errors import InvalidParameter
 
 _FALSE = ("", "0", "no", "false", "none")
 _INT64 = 1 << 63
@@ -43,13 +43,6 @@ class Query:
         """A number by ``strconv.Atoi``; absent or empty is *default*."""
         text = self.text(name)
         return default if not text else atoi(text)
-
-    def unclassified(self, name: str) -> int | None:
-        """Like :meth:`integer`, where dockerd answers a wrong number with an error of no kind: 500."""
-        try:
-            return self.integer(name)
-        except InvalidParameter as error:
-            raise SystemError_(str(error)) from None
 
     def dimension(self, name: str, what: str) -> int:
         """``h`` and ``w`` of a resize; *what* is height or width."""
@@ -106,7 +99,7 @@ _TIME_LIMIT = 2**63 - 1
 
 
 def timestamp(name: str, text: str) -> int:
-    """Unix seconds with an optional fraction, as nanoseconds; "" is 0.
+    """Unix seconds with an optional fraction, as nanoseconds; "" is 0. *name* is the quoted parameter.
 
     Source: moby ``daemon/internal/timestamp.ParseTimestamps``.
     """
@@ -121,7 +114,7 @@ def timestamp(name: str, text: str) -> int:
         value = seconds if part == "seconds" else fraction
         reason = str(error).rsplit(": ", 1)[1]
         raise InvalidParameter(
-            f'invalid value for \'{name}\': invalid timestamp "{text}": invalid {part} "{value}": {reason}'
+            f'invalid value for {name}: invalid timestamp "{text}": invalid {part} "{value}": {reason}'
         ) from None
     # Beyond what 64 bits of nanoseconds hold (the year 2262), one time is as good as another.
     return max(-_TIME_LIMIT, min(whole * 1_000_000_000 + nanos, _TIME_LIMIT))

@@ -14,7 +14,7 @@ from services.apiserver.client import Engine
 from services.apiserver.query import Query
 from services.apiserver.views import containers as views
 from services.protocol.api import containers as api
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, SystemError_
 from services.protocol.verbs import Filters, Ref
 from services.protocol.verbs import containers as verbs
 
@@ -25,15 +25,6 @@ _SHORTEST_DOCUMENT = 7
 _CONDITIONS = ("not-running", "next-exit", "removed")
 
 
-def _list_filters(query: Query) -> dict[str, list[str]]:
-    """With the parameters that ``since`` and ``before`` were before they were filters."""
-    filters = query.filters()
-    for name in ("since", "before"):
-        if query.text(name) and not filters.get(name):
-            filters[name] = [query.text(name)]
-    return filters
-
-
 class Containers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -42,9 +33,9 @@ class Containers:
         query = Query(req)
         args = verbs.ListArgs(
             all=query.flag("all"),
-            limit=query.unclassified("limit") or 0,
+            limit=query.integer("limit") or 0,
             size=query.flag("size"),
-            filters=_list_filters(query),
+            filters=query.filters(),
         )
         rows = await self._engine.document(verbs.LIST, args)
         reply.document(resp, [views.summary(row, req.context.version) for row in rows])
@@ -84,14 +75,18 @@ class Containers:
         reply.nothing(resp)
 
     async def on_post_restart(self, req: Request, resp: Response, name: str) -> None:
-        await self._engine.call(verbs.RESTART, self._stop_args(req, name))
+        try:
+            args = self._stop_args(req, name)
+        except InvalidParameter as error:
+            raise SystemError_(str(error)) from None  # of no kind in dockerd, unlike that of stop
+        await self._engine.call(verbs.RESTART, args)
         reply.nothing(resp)
 
     @staticmethod
     def _stop_args(req: Request, name: str) -> verbs.StopArgs:
         query = Query(req)
         signal = query.text("signal") if req.context.version >= (1, 42) else ""
-        return verbs.StopArgs(name, query.unclassified("t"), signal)
+        return verbs.StopArgs(name, query.integer("t"), signal)
 
     async def on_post_kill(self, req: Request, resp: Response, name: str) -> None:
         signal = Query(req).text("signal") or "SIGKILL"

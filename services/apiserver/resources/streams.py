@@ -73,12 +73,12 @@ class ContainerStreams:
         query = Query(req)
         stdout, stderr = query.flag("stdout"), query.flag("stderr")
         if not stdout and not stderr:
-            raise InvalidParameter("Bad parameters: you must choose at least one stream")
+            raise InvalidParameter("must specify at least one of 'stdout' or 'stderr'")
         request = ReadLogs(
             stdout=stdout,
             stderr=stderr,
-            since=timestamp("since", query.text("since")),
-            until=timestamp("until", query.text("until")),
+            since=timestamp('"since"', query.text("since")),
+            until=timestamp('"until"', query.text("until")),
             tail=_tail(query.text("tail")),
             follow=query.flag("follow"),
             timestamps=query.flag("timestamps"),

@@ -128,7 +128,7 @@ class System:
 
 def _moment(query: Query, name: str) -> int | None:
     """Unix nanoseconds; None when it is not given."""
-    return timestamp(name, query.text(name)) if query.text(name) else None
+    return timestamp(f"'{name}'", query.text(name)) if query.text(name) else None
 
 
 async def _live(exchange: Exchange, follower: Follower, write: object, seen: tuple[str, int]) -> None:

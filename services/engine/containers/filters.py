@@ -15,7 +15,7 @@ from services.engine.containers.show import networks
 from services.engine.containers.transitions import ACTIVE
 from services.engine.containers.values import go_quote, parse_bool
 from services.engine.contracts import ImageService
-from services.protocol.errors import InvalidParameter, NotFound, SystemError_
+from services.protocol.errors import InvalidParameter, NotFound
 
 Filters = Mapping[str, Sequence[str]]
 Test = Callable[[Entry], bool]
@@ -203,10 +203,10 @@ def _ports(name: str, values: Sequence[str], of: Callable[[Entry], set[str]]) ->
 def _port_range(name: str, value: str) -> list[str]:
     """``80``, ``80-90``, ``53/udp``: every port as ``number/protocol``.
 
-    Whatever is behind the slash is a protocol. Mistakes are errors of no kind in dockerd.
+    Whatever is behind the slash is a protocol.
     """
     if ":" in value:
-        raise SystemError_(f"filter for '{name}' should not contain ':': {value}")
+        raise InvalidParameter(f"filter for '{name}' should not contain ':': {value}")
     ports, _, protocol = value.partition("/")
     start, dash, end = ports.partition("-")
     try:
@@ -217,7 +217,7 @@ def _port_range(name: str, value: str) -> list[str]:
         if last < first:
             raise ValueError(f"invalid port range: {value}")
     except ValueError as error:
-        raise SystemError_(f"error while looking up for {name} {value}: {error}") from None
+        raise InvalidParameter(f"error while looking up for {name} {value}: {error}") from None
     return [f"{number}/{protocol.lower() or 'tcp'}" for number in range(first, last + 1)]
 
 

@@ -70,7 +70,7 @@ async def logs(services: Services, args: LogsArgs) -> Stream:
     """A container's log; of a running one by its shim, which can follow it."""
     entry = services.registry.get(args.ref)
     if not args.request.stdout and not args.request.stderr:
-        raise InvalidParameter("Bad parameters: you must choose at least one stream")
+        raise InvalidParameter("must specify at least one of 'stdout' or 'stderr'")
     if entry.state.status in (Status.REMOVING, Status.DEAD):
         raise Conflict("can not get logs from container which is dead or marked for removal")
     _check_readable(services, entry)

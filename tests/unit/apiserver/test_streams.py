@@ -358,6 +358,25 @@ def test_events_of_images_made_are_for_newer_clients(client: Client, engine: Fak
 @pytest.mark.parametrize(
     ("query", "text"),
     [
+        ("", "must specify at least one of 'stdout' or 'stderr'"),
+        (
+            "stdout=1&since=x",
+            'invalid value for "since": invalid timestamp "x": invalid seconds "x": invalid syntax',
+        ),
+        (
+            "stderr=1&until=1.y",
+            'invalid value for "until": invalid timestamp "1.y": invalid nanoseconds "y": invalid syntax',
+        ),
+    ],
+)
+def test_bad_log_queries(client: Client, query: str, text: str) -> None:
+    status, document, _ = client.request("GET", f"/v1.50/containers/c/logs?{query}")
+    assert (status, document["message"]) == (400, text)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
         (
             "since=x",
             'invalid value for \'since\': invalid timestamp "x": invalid seconds "x": invalid syntax',

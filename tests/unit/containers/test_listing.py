@@ -117,11 +117,15 @@ def test_filters(three: World, filters: dict[str, list[str]], names: list[str]) 
         ),
         (
             {"publish": ["1.1.1.1:80"]},
-            ErrorKind.SYSTEM,
+            ErrorKind.INVALID_PARAMETER,
             "filter for 'publish' should not contain ':': 1.1.1.1:80",
         ),
         *(
-            ({"expose": [ports]}, ErrorKind.SYSTEM, f"error while looking up for expose {ports}: {text}")
+            (
+                {"expose": [ports]},
+                ErrorKind.INVALID_PARAMETER,
+                f"error while looking up for expose {ports}: {text}",
+            )
             for ports, text in (
                 ("", "invalid port range: value is empty"),
                 ("x", "invalid start port 'x': invalid syntax"),

@@ -258,7 +258,7 @@ def test_logs_that_cannot_be_read(tmp_path: Path) -> None:
         await world.container(log_config=LogConfig(type_="none"))
         with pytest.raises(Unimplemented, match="configured logging driver does not support reading"):
             await streams.logs(world.services, LogsArgs("c", ReadLogs()))
-        with pytest.raises(InvalidParameter, match="you must choose at least one stream"):
+        with pytest.raises(InvalidParameter, match="^must specify at least one of 'stdout' or 'stderr'$"):
             await streams.logs(world.services, LogsArgs("c", ReadLogs(stdout=False, stderr=False)))
         await world.close()
 
