@@ -28,7 +28,7 @@ from tests.harness.readiness import wait_until
 ROUNDS = int(os.environ.get("WHARFD_FUZZ", "60"))
 SEED = int(os.environ.get("WHARFD_FUZZ_SEED", "20261122"))
 
-#: What dockerd answers with 500 as well: the runtime's refusals, and checks of its that know no better.
+#: What dockerd answers with 500 (or 503) as well: the runtime's refusals, and checks of its that know no better.
 _OWN_500 = re.compile(
     r"failed to create task for container: "
     r"|failed to set up container networking: "
@@ -46,7 +46,8 @@ _OWN_500 = re.compile(
     r"|create [\w.-]{8000}|invalid --security-opt "
     r"|ulimit option |Get .* no such host"
     r"|unable to find (user|group) "
-    r"|--storage-opt is supported only for overlay over xfs",
+    r"|--storage-opt is supported only for overlay over xfs"
+    r"|This node is not a swarm manager\. ",
     re.DOTALL,
 )
 
