@@ -28,7 +28,7 @@ from tests.harness.readiness import wait_until
 ROUNDS = int(os.environ.get("WHARFD_FUZZ", "60"))
 SEED = int(os.environ.get("WHARFD_FUZZ_SEED", "20261122"))
 
-#: What dockerd answers with 500 (or 503) as well: the runtime's refusals, and checks of its that know no better.
+#: What dockerd answers with 500 (503) as well: the runtime's refusals, and checks that know no better.
 _OWN_500 = re.compile(
     r"failed to create task for container: "
     r"|failed to set up container networking: "
