@@ -225,12 +225,12 @@ class ImageStore:
     async def remove(self, image_id: str) -> list[str] | None:
         """Forget an image without names and children; returns the chain ids that went with it.
 
-        None when it was waited for somebody who adds or names the image: whether it may go is to be
-        asked again.
+        None when somebody has added or named the image, or has made it a parent, since that was looked
+        at, or does so now: whether it may go is to be asked again.
         """
         busy = self._locks.busy(image_id)
         async with self._locks.hold(image_id):
-            if busy:
+            if busy or self._by_image.get(image_id) or self._children.get(image_id):
                 return None
             record = self._records.pop(image_id)
             self._by_image.pop(image_id, None)

@@ -143,6 +143,26 @@ def test_an_image_that_is_being_named_is_not_removed_by_its_id(images: _Images) 
     asyncio.run(body())
 
 
+def test_a_name_given_while_others_are_taken_away_goes_with_the_image(images: _Images) -> None:
+    async def body() -> None:
+        image = await images.image()
+        for name in ("one", "other"):
+            await images.store.tag(parse(f"{name}:latest"), image)
+        gate = images.held()
+        tagging = asyncio.ensure_future(images.store.tag(_NAME, image))
+        await _turns()
+        # It begins before the name is seen, and writes after it.
+        removing = asyncio.ensure_future(images.remover.remove(image, force=True))
+        await _turns()
+        gate.set()
+        await tagging
+        removed = await removing
+        assert [item.untagged for item in removed[:-1]] == ["one:latest", "other:latest", "busybox:latest"]
+        assert images.seen(_NAME) == images.recorded() == {}
+
+    asyncio.run(body())
+
+
 def test_an_image_that_is_gone_gets_no_name(images: _Images) -> None:
     async def body() -> None:
         image = await images.image()
