@@ -28,8 +28,8 @@ class Client:
     """Output is written at once as far as the socket takes it; the rest waits in a backlog.
 
     While there is a backlog the client is ``blocked``, and whoever writes stops producing; when it
-    is gone, ``on_unblocked`` is called. ``on_gone`` is called once, when the connection is closed
-    for whatever reason.
+    is gone, ``on_unblocked`` is called. ``on_gone`` is called once, when nothing is written or read any
+    more for whatever reason.
     """
 
     def __init__(self, loop: Loop, fd: int, *, chunked: bool = False, multiplexed: bool = False) -> None:
@@ -45,7 +45,7 @@ class Client:
         self.closed = False
         self.on_unblocked: Callable[[], None] = _nothing
         self.on_gone: Callable[[], None] = _nothing
-        #: Like ``on_gone``, for whoever keeps the list of open connections.
+        #: Called once, when its socket is closed: a process that ends before would close it too early.
         self.on_closed: Callable[[], None] = _nothing
         self.on_input: Callable[[bytes], None] = lambda data: None
         self.on_input_end: Callable[[], None] = _nothing
@@ -110,7 +110,6 @@ class Client:
         else:
             self._forget()
         self._backlog.clear()
-        self.on_closed()
         self.on_gone()
         self.on_unblocked()
 
@@ -119,6 +118,7 @@ class Client:
             self._loop.remove(self._fd)
             self._socket.close()
             self._fd = -1
+            self.on_closed()
 
     def _discard(self) -> None:
         """What a client sends after the end."""
