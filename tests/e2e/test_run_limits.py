@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
 
 
 def test_program_relative_to_the_working_directory(engine: Engine, docker_command: str) -> None:
@@ -100,7 +101,7 @@ def test_health_check_that_cannot_be_started(engine: Engine, docker_command: str
 
 def test_what_is_kept_of_health_checks(engine: Engine, docker_command: str) -> None:
     check = {"test": ["CMD-SHELL", "head -c 5000 /dev/zero | tr '\\0' x"], "interval": 100_000_000}
-    engine.client.containers.run("busybox", ["sleep", "60"], name="verbose", detach=True, healthcheck=check)
+    engine.client.containers.run("busybox", ["sleep", "600"], name="verbose", detach=True, healthcheck=check)
 
     def health() -> dict[str, Any]:
         document: dict[str, Any] = json.loads(
@@ -108,9 +109,7 @@ def test_what_is_kept_of_health_checks(engine: Engine, docker_command: str) -> N
         )
         return document
 
-    deadline = time.monotonic() + 10
-    while not health()["Log"] and time.monotonic() < deadline:
-        pass
+    wait_until(lambda: bool(health()["Log"]), "there is a result")
     assert health()["Log"][0]["Output"] == "x" * 4096 + "..."
     engine.docker("pause", "verbose")
     assert health()["Status"] == "unhealthy"
