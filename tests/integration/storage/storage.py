@@ -82,6 +82,10 @@ class Storage:
         found = self.images.summaries(all=False, filters={}, shared_size=False)
         return sorted(tag for summary in found for tag in summary.repo_tags or ["<none>:<none>"])
 
+    def image_ids(self) -> list[str]:
+        """``docker images --quiet --no-trunc``."""
+        return [summary.id for summary in self.images.summaries(all=False, filters={}, shared_size=False)]
+
     def layer_directories(self) -> set[str]:
         return self.layers.driver.layers()
 

@@ -99,9 +99,8 @@ def _kill_and_restart(root: Path, driver: str, delay: float) -> None:
         async with storage(root, driver) as s:
             lineage = [
                 layer.cache_id
-                for name in s.names()
-                if name != "<none>:<none>"  # loaded, and not named before the kill
-                for layer in s.layers.chains.lineage(s.images.resolve(name).chain_id)
+                for image in s.image_ids()  # one may have no name: not yet, or no longer
+                for layer in s.layers.chains.lineage(s.images.resolve(image).chain_id)
             ]
             kept = {name for name in s.layer_directories() if not name.endswith("-init")}
             assert kept == set(lineage)
