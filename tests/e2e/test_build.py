@@ -30,7 +30,6 @@ SLOW = "FROM busybox\nRUN echo first >/first\nRUN sleep 60\n"
 
 
 def build(engine: Engine, dockerfile: str, *flags: str, check: bool = True) -> Any:
-    os.environ["DOCKER_BUILDKIT"] = "0"
     return engine.docker("build", *flags, "-", stdin=dockerfile, check=check)
 
 

@@ -159,7 +159,7 @@ def test_what_a_build_uses_is_not_pruned(engine: Engine) -> None:
     fail(engine, 100)
     command = ["docker", "build", "-"]
     with subprocess.Popen(
-        command, env=engine.environment | {"DOCKER_BUILDKIT": "0"}, stdin=subprocess.PIPE,
+        command, env=engine.environment, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stdin is not None and process.stdout is not None

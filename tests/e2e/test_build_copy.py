@@ -21,13 +21,6 @@ pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400
 SHOW = "RUN cd {} && find . | sort | xargs stat -c '%n %a %u:%g'\n"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def classic() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_BUILDKIT", "0")
-        yield
-
-
 @pytest.fixture
 def context(engine: Engine, tmp_path: Path) -> Iterator[Context]:
     """With a tree ``src``; nothing is left after the test."""

@@ -23,13 +23,6 @@ def build(engine: Engine, tmp_path: Path) -> Build:
     return Context(engine, tmp_path).build
 
 
-@pytest.fixture(autouse=True, scope="module")
-def classic() -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_BUILDKIT", "0")
-        yield
-
-
 @pytest.fixture(autouse=True)
 def nothing_left(engine: Engine) -> object:
     yield

@@ -15,13 +15,6 @@ from tests.harness.engine import Engine
 pytestmark = [pytest.mark.usefixtures("docker_command"), pytest.mark.timeout(400)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def classic() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_BUILDKIT", "0")
-        yield
-
-
 @pytest.fixture
 def context(engine: Engine, tmp_path: Path) -> Iterator[Context]:
     yield Context(engine, tmp_path)

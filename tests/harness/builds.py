@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import subprocess
 import tarfile
@@ -66,7 +65,7 @@ def begin(engine: Engine, dockerfile: str) -> subprocess.Popen[bytes]:
     """A build by the docker command that goes on by itself."""
     process = subprocess.Popen(
         ["docker", "build", "-"],
-        env={**os.environ, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"},
+        env=engine.environment,
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdin is not None
