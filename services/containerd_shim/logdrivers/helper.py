@@ -22,12 +22,14 @@ def main(call: Call) -> int:
     if wanted.driver not in FORMATS:
         raise Unimplemented("configured logging driver does not support reading")
     stream = call.stream()
-    time.sleep(wanted.request.delay)
     reader = LogReader(LogFiles(wanted.path), wanted.request.tail)
     renderer = Renderer(FORMATS[wanted.driver]({}), wanted.request)
     try:
-        while not renderer.done and (records := reader.read()):
+        records = reader.read()  # before the delay, in which the log may be removed
+        time.sleep(wanted.request.delay)
+        while records and not renderer.done:
             stream.write(renderer.render(records))
+            records = reader.read()
         stream.close()
     except (BrokenPipeError, ConnectionResetError):
         print("the client has gone", file=sys.stderr)
