@@ -5,9 +5,9 @@ Texts are those of docker/go-connections (``nat.ParsePortSpec``).
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
+from services.engine.addresses import is_address
 from services.protocol.errors import InvalidParameter
 
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
@@ -24,7 +24,7 @@ def exposed(spec: str) -> list[str]:
         raise InvalidParameter(f"no port specified: {spec}<empty>")
     if protocol not in ("tcp", "udp", "sctp"):
         raise InvalidParameter(f"invalid proto: {protocol}")
-    if address and not _is_address(address.removeprefix("[").removesuffix("]")):
+    if address and not is_address(address.removeprefix("[").removesuffix("]")):
         raise InvalidParameter(f"invalid IP address: {address}")
     if (ports := _range(port)) is None:
         raise InvalidParameter(f"invalid containerPort: {port}")
@@ -48,11 +48,3 @@ def _range(text: str) -> range | None:
         return None
     low, high = int(match[1]), int(match[2] or match[1])
     return range(low, high + 1) if low <= high <= _HIGHEST else None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

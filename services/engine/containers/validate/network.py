@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from msgspec import UNSET
 
+from services.engine.addresses import is_address
 from services.engine.containers.modes import joined_container
 from services.protocol.api.containers import Config, HostConfig
 from services.protocol.errors import InvalidParameter
@@ -50,22 +50,14 @@ def check_extra_hosts(host: HostConfig) -> None:
             continue
         if address.startswith("[") and address.endswith("]"):
             address = address[1:-1]
-        if not _is_address(address):
+        if not is_address(address):
             raise InvalidParameter(f'invalid IP address in add-host: "{address}"')
 
 
 def check_dns(host: HostConfig) -> None:
     for address in host.dns or []:
-        if not _is_address(address):
+        if not is_address(address):
             raise InvalidParameter(f"bad nameserver address: {address}")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def check_ports(host: HostConfig) -> None:
