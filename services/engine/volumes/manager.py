@@ -25,7 +25,7 @@ from reexec.archive.extract import tree_size
 from reexec.helpers.remove import remove
 from services.engine.contracts import ContainerUsers
 from services.engine.events import Events
-from services.engine.scopes import KeyedLocks
+from services.engine.scopes import KeyedLocks, settled
 from services.engine.store import Schema, Store
 from services.engine.volumes import filters, options
 from services.engine.volumes.mounted import is_mounted, mounts_below
@@ -86,11 +86,10 @@ class VolumeManager:
             if entry.name.startswith(_REMOVED):
                 _delete(str(entry))
             elif entry.name not in self._records:
-                for path in (entry / "_data", entry):
-                    try:
-                        path.rmdir()
-                    except OSError:
-                        break
+                with contextlib.suppress(OSError):  # something is in it
+                    with contextlib.suppress(FileNotFoundError):  # interrupted even before that
+                        (entry / "_data").rmdir()
+                    entry.rmdir()
 
     def _data(self, name: str) -> Path:
         return self._root / name / "_data"
@@ -238,7 +237,7 @@ class VolumeManager:
                 raise SystemError_(f"remove {name}: {error.strerror}") from error
             await self._store.execute("DELETE FROM volumes WHERE name=?", name)
             del self._records[name]
-        await asyncio.to_thread(_delete, str(doomed))
+        await settled(asyncio.to_thread(_delete, str(doomed)))
         self._events.publish("volume", "destroy", name, {"driver": DRIVER})
 
     def select(self, wanted: filters.Filters) -> VolumeList:

@@ -228,6 +228,7 @@ def test_interrupted_creations_and_removals_are_finished(tmp_path: Path) -> None
     run(tmp_path, nothing)
     volumes = tmp_path / "root" / "volumes"
     (volumes / "begun" / "_data").mkdir(parents=True)
+    (volumes / "hardly-begun").mkdir()
     (volumes / ".removed-1" / "_data").mkdir(parents=True)
     (volumes / ".removed-1" / "_data" / "f").write_text("x")
     (volumes / "foreign" / "_data").mkdir(parents=True)
