@@ -12,7 +12,7 @@ PACKAGES := libseccomp2:/usr/lib/$(shell uname -m)-linux-gnu/libseccomp.so.2 \
             busybox-static:/bin/busybox procps:/bin/ps \
             tini:/usr/bin/tini-static iproute2:/sbin/ip git:/usr/bin/git
 TEST_PACKAGES := docker-registry:/usr/bin/docker-registry openssl:/usr/bin/openssl \
-            debootstrap:/usr/sbin/debootstrap docker-compose:/usr/bin/docker-compose \
+            debootstrap:/usr/sbin/debootstrap strace:/usr/bin/strace docker-compose:/usr/bin/docker-compose \
             btrfs-progs:/bin/btrfs xfsprogs:/sbin/mkfs.xfs e2fsprogs:/sbin/mkfs.ext4 fuse-overlayfs:/usr/bin/fuse-overlayfs
 # A kernel that has what this host's may lack, to run tests on.
 ifeq ($(shell uname -m),x86_64)
@@ -26,7 +26,7 @@ SERVICES := import services.apiserver.main, services.apiserver.server, services.
             uvicorn.protocols.http.h11_impl, gunicorn.workers.base, services.engine.launch.main, \
             services.engine.main, services.containerd_shim.main, services.containerd_shim.zygote
 
-.PHONY: help venv packages test-packages run stop test lint unit integration e2e replay bench lock clean
+.PHONY: help venv packages test-packages run stop test lint unit integration e2e replay crash-points bench lock clean
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -84,6 +84,10 @@ replay: venv
 	@if [ -x $(REPLAY)/replay ]; then \
 	    sh tests/harness/packages.sh $(REPLAY_PACKAGES) && $(PYTHON) -m tests.harness.replay $(REPLAY); \
 	else echo "no transcripts at $(REPLAY)"; fi
+
+#: make crash-points  every operation, with services killed at one system call after the other (an hour)
+crash-points: venv test-packages
+	WHARFD_CRASH_POINTS=60 $(PYTHON) -m pytest tests/e2e/test_crash_points.py
 
 #: make bench         wharfd against Debian's docker.io on this machine (BENCH=--quick for a short run)
 bench: venv test-packages

@@ -10,14 +10,10 @@ import contextlib
 import io
 import os
 import random
-import shutil
-import sqlite3
-import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import docker
@@ -25,6 +21,7 @@ import pytest
 import requests
 import urllib3
 
+from tests.e2e import leftovers
 from tests.e2e.crash import check_no_orphans
 from tests.harness.engine import SERVICES, Engine
 from tests.harness.readiness import wait_until
@@ -159,7 +156,7 @@ def test_storm_of_everything(engine: Engine, name: str, victims: tuple[str, ...]
     engine.client.containers.run("busybox", ["sleep", "1000"], name=name, detach=True)
     pid = engine.client.api.inspect_container(name)["State"]["Pid"]
     seen: set[str] = set()
-    mounts = _mounts(engine)
+    mounts = leftovers.mounts(engine)
     storms = Storms(engine, name)
     try:
         until = time.monotonic() + SECONDS
@@ -177,72 +174,7 @@ def test_storm_of_everything(engine: Engine, name: str, victims: tuple[str, ...]
         storms.end()
     assert not storms.unexpected, "\n".join(storms.unexpected[:10])
     assert engine.client.api.inspect_container(name)["State"]["Pid"] == pid
-    _clean(engine, keep=name)
+    leftovers.clean(engine, keep=name)
     check_no_orphans(engine, seen)
-    _check_everything(engine, name)
-    wait_until(lambda: _mounts(engine) == mounts, "no mount is left")
-
-
-def _clean(engine: Engine, keep: str) -> None:
-    """What the storm was cut off from removing, by the API: so that all that is left is an orphan."""
-    api = engine.client.api
-    for item in api.containers(all=True):
-        if item["Names"] != [f"/{keep}"]:
-            with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
-                api.remove_container(item["Id"], force=True, v=True)
-    wait_until(lambda: len(api.containers(all=True)) == 1, "all containers are removed")
-    for network in list(api.inspect_container(keep)["NetworkSettings"]["Networks"]):
-        if network != "bridge":
-            api.disconnect_container_from_network(keep, network, force=True)
-    api.prune_networks()
-    api.prune_volumes({"all": ["true"]})
-    api.prune_images({"dangling": ["true"]})
-
-
-def _check_everything(engine: Engine, name: str) -> None:
-    """Database, disk, rules and mounts know the one container that is left, and nothing else."""
-    api = engine.client.api
-    assert {item["Name"] for item in api.networks()} == {"bridge", "host", "none"}
-    assert not api.volumes()["Volumes"]
-    container = api.inspect_container(name)["Id"]
-    with sqlite3.connect(f"file:{engine.data_root}/engine.db?mode=ro", uri=True) as database:
-
-        def rows(sql: str) -> set[str]:
-            return {row[0] for row in database.execute(sql)}
-
-        def agrees() -> bool:
-            sandboxes = rows("SELECT container_id FROM sandboxes")
-            layers = rows("SELECT container_id FROM rw_layers")
-            overlay = engine.data_root / "overlay2"
-            directories = {path.name for path in overlay.iterdir()} - {"l", "trash"}
-            bases = rows("SELECT cache_id FROM layers")
-            inits = {name for name in directories if name.endswith("-init")}
-            return (
-                sandboxes == layers == {container}
-                and directories - inits == {container, *bases}
-                and not os.listdir(overlay / "trash")
-            )
-
-        wait_until(agrees, "the database and the layers have nothing of what is gone")
-        assert rows("SELECT id FROM containers") == {container}
-        assert rows("SELECT name FROM networks") == {"bridge", "host", "none"}
-        assert rows("SELECT name FROM volumes") == set()
-    wait_until(lambda: os.listdir(engine.data_root / "tmp") == ["root"], "contexts of builds are removed")
-    assert os.listdir(engine.data_root / "volumes") == []
-    _check_rules(engine)
-
-
-def _check_rules(engine: Engine) -> None:
-    """No port is published, and there is one bridge."""
-    if shutil.which("nft") is None:
-        return
-    table = ["nft", "list", "table", "ip", f"wharfd-{engine.bridge}"]
-    text = subprocess.run(table, capture_output=True, text=True, check=True).stdout
-    assert " : " not in text.partition("map ports {")[2].partition("map subnets {")[0].replace(
-        "inet_service : ipv4_addr", ""
-    ), text
-    assert f'elements = {{ "{engine.bridge}" }}' in text, text
-
-
-def _mounts(engine: Engine) -> list[str]:
-    return [one for one in Path("/proc/self/mountinfo").read_text().splitlines() if str(engine.root) in one]
+    leftovers.check(engine, name)
+    wait_until(lambda: leftovers.mounts(engine) == mounts, "no mount is left")

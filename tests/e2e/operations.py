@@ -1,0 +1,22 @@
+"""What is tried with a service killed in the middle of it (``test_crash_points``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``act`` is killed in; ``prepare`` comes before it and ``finish`` after it, whatever became of it."""
+
+    name: str
+    act: tuple[str, ...]
+    prepare: tuple[tuple[str, ...], ...] = ()
+    finish: tuple[tuple[str, ...], ...] = ()
+
+
+OPERATIONS = (
+    Operation("create", ("create", "-v", "/data", "-p", "80", "--name", "point", "busybox", "true"),
+              finish=(("rm", "-f", "-v", "point"),)),
+    Operation("run", ("run", "--rm", "-v", "/data", "-p", "80", "--name", "point", "busybox", "echo", "out")),
+)  # fmt: skip

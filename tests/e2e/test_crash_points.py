@@ -1,0 +1,79 @@
+"""Operations, each with a service killed at one system call after the other.
+
+Nothing is left of the one that was cut short. ``WHARFD_CRASH_POINTS=<last>`` goes through every number up to
+*last*, as ``make crash-points`` does; without it none is tried.
+"""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+import pytest
+
+from tests.e2e import leftovers
+from tests.e2e.crash import check_no_orphans
+from tests.e2e.operations import OPERATIONS, Operation
+from tests.harness import crashpoints
+from tests.harness.crashpoints import CALLS, CrashPoint
+from tests.harness.engine import Engine
+from tests.harness.readiness import wait_until
+
+pytestmark = pytest.mark.timeout(1200)
+
+LAST = int(os.environ.get("WHARFD_CRASH_POINTS", "0"))
+
+
+def _victim(engine: Engine, service: str) -> int:
+    """Pid to kill: a service's, or the zygote's, with which everything that it forks is watched."""
+    pid = engine.service_pids()["containerd-shim" if service == "zygote" else service]
+    if service != "zygote":
+        return pid
+    (zygote,) = psutil.Process(pid).children()
+    return zygote.pid
+
+
+def _is_steady(engine: Engine) -> bool:
+    """Its supervisor has seen the services run for long enough to restart them without delay."""
+    return all(
+        item["statename"] == "RUNNING" for item in engine.supervisor.getAllProcessInfo() if item["pid"]
+    )
+
+
+def _play(engine: Engine, operation: Operation, service: str, group: str, number: int) -> bool:
+    """True if the call was reached."""
+    for command in operation.prepare:
+        engine.docker(*command)
+    wait_until(lambda: _is_steady(engine), "services run")
+    with CrashPoint(_victim(engine, service), group, number) as point:
+        engine.docker(*operation.act, check=False)
+        reached = point.reached
+    engine.wait_ready()
+    for command in operation.finish:
+        engine.docker(*command, check=False)
+    return reached
+
+
+@pytest.mark.skipif(not LAST, reason="WHARFD_CRASH_POINTS is not set")
+@pytest.mark.skipif(not crashpoints.available(), reason="there is no strace")
+@pytest.mark.parametrize("group", CALLS)
+@pytest.mark.parametrize("service", ["engine", "zygote", "containerd-shim", "apiserver"])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_killed_at(engine: Engine, name: str, operation: Operation, service: str, group: str) -> None:
+    engine.docker("run", "-d", "--name", name, "busybox", "sleep", "1000")
+    mounts = leftovers.mounts(engine)
+    for number in range(1, LAST + 1):
+        reached = _play(engine, operation, service, group, number)
+        _check(engine, name, mounts, f"{service} at {group} {number}")
+        if not reached:
+            break
+
+
+def _check(engine: Engine, name: str, mounts: list[str], point: str) -> None:
+    try:
+        leftovers.clean(engine, keep=name)
+        check_no_orphans(engine, set())
+        leftovers.check(engine, name)
+        wait_until(lambda: leftovers.mounts(engine) == mounts, "no mount is left")
+    except (AssertionError, TimeoutError) as error:
+        raise AssertionError(f"{point}: {error}\n{engine.log_tail()}") from error

@@ -1,0 +1,83 @@
+"""Kills a process at a chosen system call: every state that ``kill -9`` can leave, one by one.
+
+A storm of kills hits the wide windows between two system calls; the narrow ones are found on somebody
+else's machine. strace(1) attached to a service reaches each of them: the call does not happen any more,
+and what came before it did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from tests.harness.readiness import wait_until
+
+#: Groups of system calls that change what outlives a process, each a set for strace.
+CALLS = {
+    "mkdir": "mkdir,mkdirat",
+    "create": "open,openat,openat2,creat",
+    "rename": "rename,renameat,renameat2",
+    "remove": "unlink,unlinkat,rmdir",
+    "link": "symlink,symlinkat,link,linkat",
+    "write": "write,pwrite64,writev,copy_file_range,sendfile",
+    "sync": "fsync,fdatasync",
+    "mount": "mount,umount2,move_mount,fsmount,open_tree,fsopen",
+    "send": "sendto,sendmsg",
+    "mode": "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,setxattr,lsetxattr,fsetxattr,utimensat",
+    "truncate": "truncate,ftruncate",
+    "fork": "clone,clone3,fork,vfork,unshare,setns",
+}
+
+
+def available() -> bool:
+    return shutil.which("strace") is not None
+
+
+class CrashPoint:
+    """While open: the first thread of *pid*, or of what it forks, to begin its *number*-th call of *group* is
+    killed, and its process with it (signal(7): SIGKILL).
+    """
+
+    def __init__(self, pid: int, group: str, number: int) -> None:
+        calls = CALLS[group]
+        self._output = Path(tempfile.mktemp(prefix="wh-strace-"))
+        self._command = [
+            "strace", "-f", "-qqq", "-o", str(self._output), "-p", str(pid),
+            "-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={number}",
+        ]  # fmt: skip
+        self._pid = pid
+
+    def __enter__(self) -> CrashPoint:
+        self._handle = os.pidfd_open(self._pid)
+        self._strace = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        wait_until(lambda: self._ended() or all(self._traced()), "every thread is traced")
+        return self
+
+    def _traced(self) -> Iterator[bool]:
+        for task in Path(f"/proc/{self._pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # it has ended
+                yield f"TracerPid:\t{self._strace.pid}\n" in (task / "status").read_text()
+
+    @property
+    def reached(self) -> bool:
+        """Something has been killed: *pid*, or a call of what it forked has no result."""
+        return self._ended() or "= ?\n" in self._output.read_text(errors="replace")
+
+    def _ended(self) -> bool:
+        return bool(select.select([self._handle], [], [], 0)[0])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._strace.send_signal(signal.SIGTERM)
+        self._strace.wait()
+        os.close(self._handle)
+        self._output.unlink(missing_ok=True)
