@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Operation:
-    """``act`` is killed in; ``prepare`` comes before it and ``finish`` after it, whatever became of it."""
+    """``act`` is killed in; ``prepare`` comes before it and ``finish`` after it, whatever became of it.
+
+    ``then`` comes between ``act`` and ``finish`` and succeeds: what was there before is there, and works.
+    """
 
     name: str
     act: tuple[str, ...]
     prepare: tuple[tuple[str, ...], ...] = ()
+    then: tuple[tuple[str, ...], ...] = ()
     finish: tuple[tuple[str, ...], ...] = ()
 
 

@@ -7,13 +7,15 @@ Nothing is left of the one that was cut short. ``WHARFD_CRASH_POINTS=<last>`` go
 from __future__ import annotations
 
 import os
+import subprocess
 
 import psutil
 import pytest
 
 from tests.e2e import leftovers
-from tests.e2e.crash import check_no_orphans
+from tests.e2e.crash import check_no_orphans, is_counted, logged
 from tests.e2e.operations import OPERATIONS, Operation
+from tests.e2e.operations_containers import CONTAINERS
 from tests.harness import crashpoints
 from tests.harness.crashpoints import CALLS, CrashPoint
 from tests.harness.engine import Engine
@@ -21,16 +23,20 @@ from tests.harness.readiness import wait_until
 
 pytestmark = pytest.mark.timeout(1200)
 
+#: Of the container that was there before.
+_COUNTER = "i=0; while :; do i=$((i+1)); echo $i; usleep 100000; done"
+
 LAST = int(os.environ.get("WHARFD_CRASH_POINTS", "0"))
 
 
 def _victim(engine: Engine, service: str) -> int:
-    """Pid to kill: a service's, or the zygote's, with which everything that it forks is watched."""
+    """Pid to kill: a service's (the API server's worker, not who watches it), or the zygote's, with which
+    everything that it forks is watched."""
     pid = engine.service_pids()["containerd-shim" if service == "zygote" else service]
-    if service != "zygote":
+    if service not in ("zygote", "apiserver"):
         return pid
-    (zygote,) = psutil.Process(pid).children()
-    return zygote.pid
+    wait_until(lambda: len(psutil.Process(pid).children()) == 1, f"{service} has forked")
+    return psutil.Process(pid).children()[0].pid
 
 
 def _is_steady(engine: Engine) -> bool:
@@ -49,6 +55,9 @@ def _play(engine: Engine, operation: Operation, service: str, group: str, number
         engine.docker(*operation.act, check=False)
         reached = point.reached
     engine.wait_ready()
+    check_no_orphans(engine, set())
+    for command in operation.then:
+        engine.docker(*command)
     for command in operation.finish:
         engine.docker(*command, check=False)
     return reached
@@ -58,22 +67,26 @@ def _play(engine: Engine, operation: Operation, service: str, group: str, number
 @pytest.mark.skipif(not crashpoints.available(), reason="there is no strace")
 @pytest.mark.parametrize("group", CALLS)
 @pytest.mark.parametrize("service", ["engine", "zygote", "containerd-shim", "apiserver"])
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", OPERATIONS + CONTAINERS, ids=lambda operation: operation.name)
 def test_killed_at(engine: Engine, name: str, operation: Operation, service: str, group: str) -> None:
-    engine.docker("run", "-d", "--name", name, "busybox", "sleep", "1000")
+    engine.docker("run", "-d", "--name", name, "busybox", "sh", "-c", _COUNTER)
+    pid = engine.client.api.inspect_container(name)["State"]["Pid"]
     mounts = leftovers.mounts(engine)
     for number in range(1, LAST + 1):
-        reached = _play(engine, operation, service, group, number)
-        _check(engine, name, mounts, f"{service} at {group} {number}")
+        point = f"{service} at {group} {number}"
+        try:
+            reached = _play(engine, operation, service, group, number)
+            _check(engine, name, mounts)
+        except (AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
+            raise AssertionError(f"{point}: {error}\n{engine.log_tail()}") from error
+        assert engine.client.api.inspect_container(name)["State"]["Pid"] == pid, point
+        assert is_counted(logged(engine, name)), point
         if not reached:
             break
 
 
-def _check(engine: Engine, name: str, mounts: list[str], point: str) -> None:
-    try:
-        leftovers.clean(engine, keep=name)
-        check_no_orphans(engine, set())
-        leftovers.check(engine, name)
-        wait_until(lambda: leftovers.mounts(engine) == mounts, "no mount is left")
-    except (AssertionError, TimeoutError) as error:
-        raise AssertionError(f"{point}: {error}\n{engine.log_tail()}") from error
+def _check(engine: Engine, name: str, mounts: list[str]) -> None:
+    leftovers.clean(engine, keep=name)
+    check_no_orphans(engine, set())
+    leftovers.check(engine, name)
+    wait_until(lambda: leftovers.mounts(engine) == mounts, "no mount is left")
