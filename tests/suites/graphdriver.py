@@ -13,6 +13,7 @@ from reexec.helpers.applylayer import ApplyLayer
 from services.engine.graphdrivers import GraphDriver
 from services.engine.helpers import document
 from services.protocol.errors import InvalidParameter, WharfError
+from tests.harness.steps import KilledAt
 from tests.suites.forked import ForkedHelpers
 from tests.suites.trees import directory, entry, inside, listing, symlink, tar
 
@@ -169,6 +170,41 @@ class GraphDriverSuite:
         driver.discard("e" * 64)
         assert driver.layers() == {parent, "c" * 64}
         assert self.look(driver, parent, tmp_path) == {"/a": "1"}
+
+    def restarted(self, driver: GraphDriver, keep: set[str]) -> GraphDriver:
+        """As a restarted engine has it, which keeps the layers *keep*."""
+        again = type(driver)(driver.trash.parent, ForkedHelpers(), {})  # type: ignore[call-arg]
+        again.prepare()
+        for layer in again.layers() - keep:
+            again.discard(layer)
+        assert again.layers() <= keep
+        self.check_home(again)
+        return again
+
+    def check_home(self, driver: GraphDriver) -> None:
+        """There is nothing in the driver's directory but its layers."""
+
+    def test_a_layer_killed_at_any_step_of_its_life(self, driver: GraphDriver, tmp_path: Path) -> None:
+        parent = self.stack(driver, tmp_path, tar(entry("a", b"1")))
+        always, number, reached = {parent, "c" * 64}, 0, True
+        while reached:
+            number += 1
+            with KilledAt(number) as killed:
+                asyncio.run(driver.create("d" * 64, parent))
+                driver.rename("d" * 64, "e" * 64)
+                asyncio.run(driver.create_read_write("f" * 64, "e" * 64, {}))
+                driver.discard("f" * 64)
+                driver.discard("e" * 64)
+            reached = killed.reached
+            driver = self.restarted(driver, always | {"e" * 64})
+            if "e" * 64 in driver.layers():  # it has its final name, so it can be used
+                asyncio.run(driver.create_read_write("f" * 64, "e" * 64, {}))
+                assert inside(driver.mounts("f" * 64, "e" * 64), tmp_path / "mnt", listing) == {"/a": "1"}
+            driver = self.restarted(driver, always)
+        assert number > 5
+        assert self.look(driver, parent, tmp_path) == {"/a": "1"}
+        self.empty_trash(driver)
+        assert os.listdir(driver.trash) == []
 
     def test_as_many_layers_as_docker_allows(self, driver: GraphDriver, tmp_path: Path) -> None:
         archives = [tar(entry(f"f{number}", str(number).encode())) for number in range(self.depth - 1)]

@@ -12,6 +12,7 @@ a container's layer are there for people to read.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -75,8 +76,9 @@ class Stacked:
             _mkdir(home / "work", 0o700)
             _mkdir(home / "merged", 0o700)
             (home / "lower").write_text(":".join(f"{LINKS}/{name}" for name in below))
-        os.symlink(f"../{layer}/diff", self._links / short)
+        # Written first: who discards what a crash has left must find the name that there may be.
         (home / "link").write_text(short)
+        os.symlink(f"../{layer}/diff", self._links / short)
         if below:
             self._match_root(layer, below[0])
 
@@ -126,13 +128,15 @@ class Stacked:
         self._stacks.pop(layer, None)
         home = self._root / layer
         try:
-            (self._links / (home / "link").read_text()).unlink(missing_ok=True)
+            short = (home / "link").read_text()
         except (OSError, ValueError):
-            pass  # made only half-way, or lost: the sweep of dangling links finds it
-        try:
+            short = ""  # not made yet, or lost: the sweep of dangling links finds it
+        with contextlib.suppress(FileNotFoundError):
             os.rename(home, self.trash / f"{layer}.{secrets.token_hex(4)}")
-        except FileNotFoundError:
-            pass
+        # After the directory: what is there under its id is found by its short name as well.
+        if short:
+            with contextlib.suppress(OSError):
+                os.unlink(self._links / short)
 
     def rename(self, layer: str, new: str) -> None:
         stack = self._stack(layer)
@@ -140,8 +144,9 @@ class Stacked:
         fresh = self._links / f".{stack[0]}"
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(f"../{new}/diff")
-        os.rename(self._root / layer, self._root / new)
         os.rename(fresh, link)
+        # Last: what is there under its final id is found by its short name as well.
+        os.rename(self._root / layer, self._root / new)
         self._stacks[new] = self._stacks.pop(layer)
 
     def layers(self) -> set[str]:

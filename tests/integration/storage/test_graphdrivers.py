@@ -27,7 +27,18 @@ from tests.suites.trees import entry, image_archive, inside, listing, tar
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 
 
-class TestOverlay2(GraphDriverSuite):
+class StackedSuite(GraphDriverSuite):
+    def check_home(self, driver: GraphDriver) -> None:
+        home = driver.trash.parent
+        links = {os.readlink(home / "l" / name) for name in os.listdir(home / "l")}
+        assert links == {f"../{layer}/diff" for layer in driver.layers()}
+        assert len(os.listdir(home / "l")) == len(links)
+        for layer in driver.layers():
+            short = (home / layer / "link").read_text()
+            assert os.readlink(home / "l" / short) == f"../{layer}/diff"
+
+
+class TestOverlay2(StackedSuite):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> GraphDriver:
         driver = Overlay2(tmp_path / "overlay2", ForkedHelpers(), {})
@@ -75,7 +86,7 @@ class TestOverlay2(GraphDriverSuite):
 
 
 @pytest.mark.skipif(bool(fuse.missing()), reason="needs fuse-overlayfs and /dev/fuse")
-class TestFuseOverlayfs(GraphDriverSuite):
+class TestFuseOverlayfs(StackedSuite):
     unknown_option = "--storage-opt is not supported"
 
     @pytest.fixture
