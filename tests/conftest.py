@@ -7,8 +7,17 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness import leaks
+
+#: The same examples in every run, however slow the machine is. ``--hypothesis-profile=explore`` looks for
+#: new ones, ``--hypothesis-seed`` says which.
+settings.register_profile(
+    "wharfd", deadline=None, derandomize=True, print_blob=True, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("explore", settings.get_profile("wharfd"), derandomize=False, max_examples=2000)
+settings.load_profile("wharfd")
 
 
 @pytest.fixture(scope="session", autouse=True)

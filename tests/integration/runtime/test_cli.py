@@ -158,7 +158,7 @@ def test_console_socket(runtime: Runtime) -> None:
     master = array.array("i", ancillary[0][2])[0]
     try:
         assert runtime("start", runtime.id).returncode == 0
-        assert select.select([master], [], [], 10)[0]
+        assert select.select([master], [], [], 90)[0]
         assert os.read(master, 64) == b"/dev/pts/0\r\n"
     finally:
         os.close(master)
@@ -276,6 +276,8 @@ def test_preserved_descriptors(runtime: Runtime) -> None:
     os.close(write)
     command = runtime.command("run", "-b", str(runtime.bundle), "--preserve-fds", "1", runtime.id)
     script = f"exec {' '.join(command)} 3<&{read}"
-    done = subprocess.run(["bash", "-c", script], pass_fds=[read], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", script], pass_fds=[read], capture_output=True, text=True, timeout=120
+    )
     os.close(read)
     assert done.stdout == "passed\n0 1 2 3 4 ", done.stderr

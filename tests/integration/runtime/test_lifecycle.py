@@ -200,11 +200,12 @@ def test_limits_are_set_and_counted(box: Box) -> None:
 def test_out_of_memory_is_seen(box: Box) -> None:
     assert box.linux.resources is not None
     box.linux.resources.memory = oci.Memory(limit=16 << 20, swap=16 << 20)
-    container = box.start("sh", "-c", "sleep 0.3; tail -c 200m /dev/zero")
-    event = container.oom_event_fd()
+    container = box.create("sh", "-c", "tail -c 200m /dev/zero")
+    event = container.oom_event_fd()  # before it can happen
     assert event is not None
     try:
-        assert select.select([event], [], [], 20)[0] == [event]
+        container.start(None)
+        assert select.select([event], [], [], 90)[0] == [event]
     finally:
         os.close(event)
     code = box.wait()

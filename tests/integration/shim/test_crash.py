@@ -38,17 +38,21 @@ def alive(pid: int) -> bool:
 def test_service_killed_while_container_writes(own_service: Service) -> None:
     service = own_service
     path = service.prepare("c")
-    service.create("c", "sh", "-c", COUNT.format(n=300))
+    # The container does not end before its exec.
+    after = "until test -e /pid; do sleep 0.02; done; "
+    after += "while kill -0 $(cat /pid) 2>/dev/null; do sleep 0.02; done; exit 6"
+    service.create("c", "sh", "-c", COUNT.format(n=300).replace("exit 6", after))
     attached = hand_over(path, Attach(stdout=True))
     service.start_task("c")
     follower = hand_over(path, ReadLogs(follow=True, multiplexed=False))
-    service.add_exec("c", "e", "sh", "-c", "sleep 0.5; exit 8")
+    service.add_exec("c", "e", "sh", "-c", f"echo $$ >/p; mv /p /pid; {service.gate('c')}; exit 8")
     service.call("Start", pb.StartRequest(id="c", exec_id="e"))
-    read_until(attached, b"line 10\n")
+    shown = read_until(attached, b"line 10\n")
     zygote = service.zygote_pid()
     service.kill()
     wait_for(lambda: not alive(zygote))
-    rest = read_all(attached)  # goes on without any service, to the end
+    service.open_gate("c")
+    shown += read_all(attached)  # goes on without any service, to the end
     service.start()
     assert service.wait("c") == 6
     assert service.wait("c", "e") == 8
@@ -58,7 +62,7 @@ def test_service_killed_while_container_writes(own_service: Service) -> None:
             kept.append(event)
     ended = [(event.exit.exec_id, event.exit.exit_status) for event in kept if event.HasField("exit")]
     assert ended == [("e", 8), ("", 6)]
-    assert rest.endswith(b"line 299\n")
+    assert frames(shown) == {1: counted(300)}
     assert read_all(follower) == counted(300)
     assert read_all(hand_over(path, ReadLogs(multiplexed=False))) == counted(300)
     service.delete("c")

@@ -95,7 +95,7 @@ def test_exit_does_not_wait_for_a_slow_client(service: Service, name: str) -> No
     service.create(name, "head", "-c", "900000", "/dev/zero")
     slow = hand_over(path, Attach(stdout=True))
     service.start_task(name)
-    assert service.wait(name, timeout=20) == 0
+    assert service.wait(name) == 0
     service.delete(name)
     assert len(frames(read_all(slow))[1]) == 900_000, "the rest comes although the task is deleted"
 
@@ -158,13 +158,13 @@ def test_bad_detach_keys_are_refused(service: Service, name: str) -> None:
 
 def test_attach_with_logs_has_no_seam(service: Service, name: str) -> None:
     script = "i=0; while [ $i -lt 30000 ]; do echo line $i; printf half; printf 'way\n'; i=$((i+1)); done"
-    path = service.shell(name, script)
+    path = service.shell(name, f"{service.gate(name)}; {script}")
     expected = b"".join(b"line %d\nhalfway\n" % number for number in range(30000))
-    connections = []
+    connections = [hand_over(path, Attach(logs=True, stdout=True))]
+    service.open_gate(name)
     while service.call("State", pb.StateRequest(id=name)).status == pb.RUNNING and len(connections) < 20:
         connections.append(hand_over(path, Attach(logs=True, stdout=True)))
         time.sleep(0.005)
-    assert connections
     for connection in connections:
         assert frames(read_all(connection))[1] == expected
     service.delete(name)
@@ -231,7 +231,8 @@ def test_many_followers(service: Service, name: str) -> None:
 
 def test_until_ends_a_follow(service: Service, name: str) -> None:
     path = service.shell(name, "while :; do echo x; sleep 0.05; done")
-    until = time.time_ns() + 1_500_000_000
+    wait_for(lambda: service.log_path(name).read_bytes().count(b"\n") >= 4)
+    until = time.time_ns() + 500_000_000
     shown = read_all(hand_over(path, ReadLogs(follow=True, until=until, multiplexed=False)))
     assert shown.count(b"x\n") >= 4
     service.delete(name)

@@ -120,7 +120,7 @@ def test_docker_ps_and_version(server: Server, engine: FakeEngine) -> None:
 
         def run(*arguments: str, host: str = host) -> str:
             command = [docker, "-H", host, *arguments]
-            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
         assert run("ps", "--format", "{{.Names}} {{.Status}}") == "web Up 2 seconds\n"
         assert run("version", "--format", "{{.Server.Version}}") == "29.7.2\n"
@@ -134,7 +134,7 @@ def test_attach_by_websocket(server: Server, engine: FakeEngine, tmp_path: Path)
     engine.on(verbs.ATTACH, verbs.Stream(Handover(str(shim.path), b""), False))
     engine.start()
     ws = websocket.create_connection(
-        f"ws://127.0.0.1:{server.port}/v1.50/containers/c/attach/ws?stream=1&stdin=1&stdout=1", timeout=10
+        f"ws://127.0.0.1:{server.port}/v1.50/containers/c/attach/ws?stream=1&stdin=1&stdout=1", timeout=60
     )
     ws.send("hello")
     assert ws.recv() == b"HELLO"
@@ -150,7 +150,7 @@ def test_websocket_of_an_unknown_container(server: Server, engine: FakeEngine) -
     engine.on(verbs.ATTACH, NotFound("No such container: c"))
     engine.start()
     with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
-        websocket.create_connection(f"ws://127.0.0.1:{server.port}/containers/c/attach/ws", timeout=10)
+        websocket.create_connection(f"ws://127.0.0.1:{server.port}/containers/c/attach/ws", timeout=60)
     assert (refusal.value.status_code, refusal.value.status_message) == (404, "Not Found")
     assert b"No such container: c" in refusal.value.resp_body
 

@@ -35,5 +35,5 @@ def test_waits_for_the_settings_of_its_supervisor(tmp_path: Path, monkeypatch: p
     fresh = Settings(exec_root=str(tmp_path), supervisor=os.getppid(), labels=["new=1"])
     timer = threading.Timer(0.1, settings_file.write, [fresh])
     timer.start()
-    assert settings_file.load(tmp_path, timeout=10) == fresh
+    assert settings_file.load(tmp_path, timeout=60) == fresh
     timer.join()
