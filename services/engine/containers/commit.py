@@ -36,7 +36,7 @@ async def commit(services: Services, args: verbs.CommitArgs) -> str:
     config = _config(services, entry, args)
     async with AsyncExitStack() as stack:
         if args.pause and entry.state.status is Status.RUNNING:
-            await stop.pause(services, entry)
+            await stop.pause(services, entry, for_commit=True)
             stack.push_async_callback(lambda: shielded(stop.unpause(services, entry)))
         # The step's history is what was run here, not what the image is told to run.
         command = " ".join(entry.definition.config.cmd or [])

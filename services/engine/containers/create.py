@@ -198,8 +198,8 @@ async def _acquire(services: Services, entry: Entry, undo: Undo, *, old_read_onl
     undo.push(lambda: services.layers.remove(entry.id))
     directory = services.container_dir(entry.id)
     directory.mkdir(mode=0o700, parents=True)
-    log_path(services, entry).parent.mkdir(mode=0o700, exist_ok=True)
     undo.push(lambda: _remove_directory(directory))
+    log_path(services, entry).parent.mkdir(mode=0o700, exist_ok=True)
     wanted = (
         await asyncio.to_thread(collect, services.registry, host, old_read_only=old_read_only)
         if _has_mounts(host)

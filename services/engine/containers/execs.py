@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
-import secrets
 
 import msgspec
 
@@ -34,15 +34,19 @@ RESIZE_WAIT = 10.0
 _DETACH_KEY = re.compile(r"[a-zA-Z]|ctrl-[a-z@\[\\\]^_]|DEL", re.ASCII)
 
 
-async def create(services: Services, ref: str, config: ExecConfig) -> IdReply:
+async def create(services: Services, ref: str, config: ExecConfig, request_id: str) -> IdReply:
+    """The same request that comes again gets the exec that it has made."""
     if not config.cmd:
         raise InvalidParameter("No exec command specified")
     entry = services.registry.get(ref)
     transitions.check_exec(entry.state, entry.id, ref)
     check_detach_keys(config.detach_keys)
     link_hosts(services.registry, entry)  # refused while a linked container does not run
+    exec_id = hashlib.sha256(request_id.encode()).hexdigest()
+    if services.execs.find(exec_id) is not None:
+        return IdReply(id=exec_id)
     exec_ = Exec(
-        id=secrets.token_hex(32),
+        id=exec_id,
         container_id=entry.id,
         path=config.cmd[0],
         args=config.cmd[1:],

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from services.engine.containers import execs, remove, restart, start, stop, streams, wait
+from services.engine.containers.model import Status
 from services.engine.containers.services import Services
 from services.engine.rpc import Context, Router
 from services.protocol.api.execs import ExecInspect, IdReply
-from services.protocol.errors import NotFound, NotModified, WharfError
+from services.protocol.errors import Conflict, NotFound, NotModified, WharfError
 from services.protocol.verbs import Nothing, Ref
 from services.protocol.verbs import containers as verbs
 from services.protocol.verbs import execs as exec_verbs
@@ -76,17 +77,23 @@ class Handlers:
         return Nothing()
 
     async def kill(self, args: verbs.KillArgs, context: Context) -> Nothing:
-        await self._change(stop.kill_request(self._services, args.ref, args.signal), context)
+        try:
+            await self._change(stop.kill_request(self._services, args.ref, args.signal), context)
+        except (Conflict, NotFound):
+            if not (context.repeated and wait.has_ended(self._services, args.ref)):
+                raise
         return Nothing()
 
     async def pause(self, args: Ref, context: Context) -> Nothing:
         entry = self._services.registry.get(args.ref)
-        await self._change(stop.pause(self._services, entry), context)
+        if not (context.repeated and entry.state.status is Status.PAUSED):
+            await self._change(stop.pause(self._services, entry), context)
         return Nothing()
 
     async def unpause(self, args: Ref, context: Context) -> Nothing:
         entry = self._services.registry.get(args.ref)
-        await self._change(stop.unpause(self._services, entry), context)
+        if not (context.repeated and entry.state.status is Status.RUNNING):
+            await self._change(stop.unpause(self._services, entry), context)
         return Nothing()
 
     async def remove(self, args: verbs.RemoveArgs, context: Context) -> Nothing:
@@ -110,8 +117,8 @@ class Handlers:
         await streams.resize(self._services, args.ref, height=args.height, width=args.width)
         return Nothing()
 
-    async def exec_create(self, args: exec_verbs.CreateArgs, _: Context) -> IdReply:
-        return await execs.create(self._services, args.ref, args.config)
+    async def exec_create(self, args: exec_verbs.CreateArgs, context: Context) -> IdReply:
+        return await execs.create(self._services, args.ref, args.config, context.request_id)
 
     async def exec_start(self, args: exec_verbs.StartArgs, context: Context) -> verbs.Stream:
         work = execs.start(self._services, args.ref, args.start, repeated=context.attempt > 1)

@@ -104,7 +104,9 @@ class ContainerState(msgspec.Struct, kw_only=True):
     """The state. Times are Unix nanoseconds, 0 is never.
 
     ``manually_stopped`` keeps restart policies from starting it; ``auto_remove_pending`` survives a
-    crash between exit and removal. The sandbox fields are those of the running task.
+    crash between exit and removal. ``held_for_commit``: who pauses it, or is about to, is the engine,
+    which wakes it again. ``spared``: a restart ends it, which is no reason to remove it. The sandbox
+    fields are those of the running task.
     """
 
     status: Status = Status.CREATED
@@ -118,6 +120,8 @@ class ContainerState(msgspec.Struct, kw_only=True):
     manually_stopped: bool = False
     has_been_started: bool = False
     auto_remove_pending: bool = False
+    held_for_commit: bool = False
+    spared: bool = False
     health: HealthState | None = None
     sandbox_id: str = ""
     sandbox_key: str = ""
@@ -164,8 +168,6 @@ class Runtime:
         self.stop_requested = False
         #: A shim without a log was forked for an attach, because of this; the start fails with it.
         self.log_failure: WharfError | None = None
-        #: ``restart`` is between stop and start: the exit is not the end, nothing is auto-removed.
-        self.restart_requested = False
         #: Somebody removes it; a second removal is refused.
         self.removal_in_progress = False
         #: The removal has been carried out to its end.

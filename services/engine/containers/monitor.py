@@ -108,7 +108,7 @@ async def _record_exit(services: Services, entry: Entry, exit_: pb.TaskExit) -> 
     if delay is not None:
         entry.state = transitions.restarting(state, ending)
     else:
-        auto = entry.definition.host_config.auto_remove and not entry.runtime.restart_requested
+        auto = entry.definition.host_config.auto_remove
         entry.state = transitions.exited(state, ending, auto_remove=auto)
     entry.runtime.exits += 1
     await services.registry.save_state(entry)

@@ -61,13 +61,16 @@ async def _rename(services: Services, entry: Entry, new: str) -> None:
         await services.registry.save_definition(entry)
         undo.keep()
     services.registry.release_name(old, entry.id)
-    await settled(_tell(services, entry))
+    await settled(tell(services, entry))
     announce(services, entry, "rename", oldName="/" + old)
 
 
-async def _tell(services: Services, entry: Entry) -> None:
-    """The networks know it by its name as well."""
-    if (sandbox := await services.networks.rename(entry.id, entry.definition.name)) is not None:
+async def tell(services: Services, entry: Entry) -> None:
+    """The networks know it by its name as well. Nothing is written where all is as it should be."""
+    sandbox = await services.networks.rename(entry.id, entry.definition.name)
+    if sandbox is None:
+        return
+    if (entry.definition.endpoints, entry.state.endpoints) != (sandbox.requested, sandbox.endpoints):
         entry.definition.endpoints = sandbox.requested
         entry.state = transitions.replace(entry.state, endpoints=sandbox.endpoints)
         await services.registry.save(entry)

@@ -7,11 +7,10 @@ restart up to a minute, forgotten when the container has run for ten seconds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
 
-from services.engine.containers import start, stop
+from services.engine.containers import start, stop, transitions
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.services import Services
@@ -84,11 +83,23 @@ async def restart(
     services: Services, entry: Entry, *, timeout: int | None = None, signal_name: str = ""
 ) -> None:
     """``docker restart``: stop if it runs, then start; ``--rm`` does not take the exit for the end."""
-    entry.runtime.restart_requested = True
+    await _spare(services, entry, True)
     try:
-        with contextlib.suppress(NotModified):
-            await stop.stop(services, entry, timeout=timeout, signal_name=signal_name)
-        await start.start(services, entry)
-    finally:
-        entry.runtime.restart_requested = False
+        await stop.stop(services, entry, timeout=timeout, signal_name=signal_name)
+    except NotModified:
+        pass
+    except WharfError:
+        await _spare(services, entry, False)
+        raise
+    await start.start(services, entry)
     announce(services, entry, "restart")
+
+
+async def _spare(services: Services, entry: Entry, spared: bool) -> None:
+    """Recorded, for an engine that is killed before it starts the container again."""
+    if not entry.definition.host_config.auto_remove:
+        return
+    async with entry.runtime.lock:
+        if transitions.has_task(entry.state):
+            entry.state = transitions.replace(entry.state, spared=spared)
+            await services.registry.save_state(entry)

@@ -26,13 +26,22 @@ import shutil
 import time
 from pathlib import Path
 
-from services.engine.containers import health, image_mounts, monitor, policies, remove, restart, transitions
+from services.engine.containers import (
+    health,
+    image_mounts,
+    monitor,
+    policies,
+    remove,
+    rename,
+    restart,
+    transitions,
+)
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, MountKind, Status
 from services.engine.containers.services import Services
 from services.engine.containers.volumes_create import noted, settle
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import Conflict, NotFound
+from services.protocol.errors import Conflict, NotFound, WharfError
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +97,31 @@ async def _adopt(services: Services, entry: Entry, task: pb.StateResponse) -> No
     recorded = transitions.has_task(entry.state) and entry.state.pid == task.pid
     if not recorded:
         await _record_start(services, entry, task)
-    if (entry.state.status is Status.PAUSED) != (task.status == pb.PAUSED):
-        change = transitions.paused if task.status == pb.PAUSED else transitions.unpaused
-        entry.state = change(entry.state)
-        await services.registry.save_state(entry)
-    for mount in entry.definition.mounts:
-        if mount.kind is MountKind.VOLUME and mount.name:
-            await services.volumes.mount(mount.name, entry.id)
+    await _adopt_state(services, entry, paused=task.status == pb.PAUSED)
     services.execs.load(entry)
     health.watch(services, entry)
+    for mount in entry.definition.mounts:
+        if mount.kind is MountKind.VOLUME and mount.name:
+            try:
+                await services.volumes.mount(mount.name, entry.id)
+            except WharfError as error:
+                log.error("container %s runs without its volume: %s", entry.id, error)
+    await rename.tell(services, entry)
+
+
+async def _adopt_state(services: Services, entry: Entry, *, paused: bool) -> None:
+    state = entry.state
+    if paused and state.held_for_commit:
+        with contextlib.suppress(Conflict, NotFound):  # it has ended just now
+            await services.shims.resume(entry.id)
+        paused = False
+    if (state.status is Status.PAUSED) != paused:
+        state = transitions.paused(state) if paused else transitions.unpaused(state)
+    # A commit or a restart that was cut off begins anew if it comes again.
+    state = transitions.replace(state, held_for_commit=False, spared=False)
+    if state != entry.state:
+        entry.state = state
+        await services.registry.save_state(entry)
 
 
 async def _record_start(services: Services, entry: Entry, task: pb.StateResponse) -> None:
@@ -195,8 +220,12 @@ async def _sweep(services: Services, tasks: dict[str, pb.StateResponse]) -> None
     """Directories of containers whose create or removal was cut short, and their anonymous volumes."""
     for path in await asyncio.to_thread(_unknown, services.container_dir(""), services):
         for name in noted(path):
-            with contextlib.suppress(NotFound, Conflict):
+            try:
                 await services.volumes.remove(name)
+            except NotFound:
+                pass
+            except WharfError as error:
+                log.error("a volume of a container that was never made is left: %s", error)
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
     for path in await asyncio.to_thread(_unknown, services.exec_root.shims, services):
         if path.name not in tasks:

@@ -139,9 +139,13 @@ async def _give_up_restart(services: Services, entry: Entry) -> None:
     await services.registry.save_state(entry)
 
 
-async def pause(services: Services, entry: Entry) -> None:
+async def pause(services: Services, entry: Entry, *, for_commit: bool = False) -> None:
+    """With *for_commit* an engine that is started in between wakes it."""
     async with entry.runtime.lock:
         transitions.check_pause(entry.state, entry.id)
+        if for_commit:
+            entry.state = transitions.replace(entry.state, held_for_commit=True)
+            await services.registry.save_state(entry)
         try:
             await services.shims.pause(entry.id)
         except WharfError as error:

@@ -69,6 +69,8 @@ def running(
         oom_killed=False,
         has_been_started=True,
         auto_remove_pending=False,
+        held_for_commit=False,
+        spared=False,
         health=health,
     )
 
@@ -87,7 +89,7 @@ def paused(state: ContainerState) -> ContainerState:
 
 
 def unpaused(state: ContainerState) -> ContainerState:
-    return _move(state, Status.RUNNING)
+    return replace(_move(state, Status.RUNNING), held_for_commit=False)
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,8 +101,11 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exited(state: ContainerState, ending: Ending, *, auto_remove: bool = False) -> ContainerState:
-    """The init process is gone and no policy brings it back."""
-    return replace(_ended(_move(state, Status.EXITED), ending), auto_remove_pending=auto_remove)
+    """The init process is gone and no policy brings it back; with *auto_remove* it is to be removed unless
+    a restart has ended it.
+    """
+    pending = auto_remove and not state.spared
+    return replace(_ended(_move(state, Status.EXITED), ending), auto_remove_pending=pending)
 
 
 def restarting(state: ContainerState, ending: Ending) -> ContainerState:
@@ -150,6 +155,7 @@ def _ended(state: ContainerState, ending: Ending) -> ContainerState:
         # container never repeat or go back, whatever the clock does.
         finished_at=max(ending.finished_at, state.finished_at + 1),
         oom_killed=ending.oom_killed or state.oom_killed,
+        held_for_commit=False,
     )
 
 

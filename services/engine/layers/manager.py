@@ -174,8 +174,9 @@ class LayerManager:
     async def remove(self, container_id: str) -> None:
         chain = self._containers.pop(container_id, None)
         await self._discard(container_id)
+        # Also where the image's layers are lost, and the container's was not taken up.
+        self._submit("DELETE FROM rw_layers WHERE container_id=?", container_id)
         if chain is not None:
-            self._submit("DELETE FROM rw_layers WHERE container_id=?", container_id)
             await self.release(chain)
 
     def retain(self, chain: str) -> None:

@@ -258,8 +258,9 @@ class Sandboxes:
         record = self.by_container.get(container_id)
         if record is None:
             return None
-        record.container_name = name
-        await self._records.save_sandbox(record)
+        if record.container_name != name:
+            record.container_name = name
+            await self._records.save_sandbox(record)
         return self.describe(record)
 
     # Undoing ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import secrets
@@ -77,19 +78,32 @@ class VolumeManager:
                 name, msgspec.json.decode(labels, type=kind), msgspec.json.decode(opts, type=kind), created
             )
             self._records[name] = record
-            self._make_directory(name)
         self._sweep_directories()
+        for name in self._records:
+            try:
+                self._make_directory(name)
+            except SystemError_ as error:
+                log.error("volume %s cannot be used: %s", name, error)
 
     def _sweep_directories(self) -> None:
-        """Finish removals, and forget creations that were interrupted before anything was in them."""
-        for entry in self._root.iterdir():
+        """Take back or finish removals, and forget creations that were interrupted before anything was in
+        them.
+        """
+        for entry in list(self._root.iterdir()):
             if entry.name.startswith(_REMOVED):
+                self._take_back(entry)
                 _delete(str(entry))
             elif entry.name not in self._records:
                 with contextlib.suppress(OSError):  # something is in it
                     with contextlib.suppress(FileNotFoundError):  # interrupted even before that
                         (entry / "_data").rmdir()
                     entry.rmdir()
+
+    def _take_back(self, doomed: Path) -> None:
+        """What a removal has moved to *doomed* that was cut off before the volume's record was deleted."""
+        for home in doomed.iterdir():
+            if home.name in self._records and not (self._root / home.name).exists():
+                os.rename(home, self._root / home.name)
 
     def _data(self, name: str) -> Path:
         return self._root / name / "_data"
@@ -127,14 +141,16 @@ class VolumeManager:
         labels: Mapping[str, str] | None,
         *,
         on_name: Callable[[str], None] | None = None,
+        request_id: str = "",
     ) -> Volume:
+        """Without a *name* it gets one, the same for the same request that comes again."""
         if driver not in ("", DRIVER):
             raise NotFound(
                 f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
             )
         own_labels = dict(labels) if labels is not None else None
         if not name:
-            name = secrets.token_hex(32)
+            name = hashlib.sha256(request_id.encode()).hexdigest() if request_id else secrets.token_hex(32)
             own_labels = {**(own_labels or {}), ANONYMOUS_LABEL: ""}
             if on_name is not None:
                 on_name(name)
@@ -228,12 +244,16 @@ class VolumeManager:
                 # What is mounted there is not the volume's to delete.
                 raise SystemError_(f"remove {name}: device or resource busy")
             # The name goes first: what is left after a crash is a directory nobody mistakes for a volume.
+            # It keeps its name in there: until the record is deleted the next start takes it back.
             doomed = self._root / f"{_REMOVED}{secrets.token_hex(8)}"
             try:
-                os.rename(self._root / name, doomed)
+                doomed.mkdir(mode=0o700)
+                os.rename(self._root / name, doomed / name)
             except FileNotFoundError:
                 pass
             except OSError as error:
+                with contextlib.suppress(OSError):
+                    doomed.rmdir()
                 raise SystemError_(f"remove {name}: {error.strerror}") from error
             await self._store.execute("DELETE FROM volumes WHERE name=?", name)
             del self._records[name]

@@ -19,8 +19,10 @@ class _Handlers:
     async def inspect(self, args: Ref, _: Context) -> api.Volume:
         return self._volumes.get(args.ref)
 
-    async def create(self, args: api.VolumeCreateRequest, _: Context) -> api.Volume:
-        return await self._volumes.create(args.name, args.driver, args.driver_opts or {}, args.labels)
+    async def create(self, args: api.VolumeCreateRequest, context: Context) -> api.Volume:
+        return await self._volumes.create(
+            args.name, args.driver, args.driver_opts or {}, args.labels, request_id=context.request_id
+        )
 
     async def remove(self, args: verbs.RemoveArgs, context: Context) -> Nothing:
         # A request that comes again after a restart of the engine finds its work done.

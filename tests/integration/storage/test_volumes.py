@@ -238,3 +238,54 @@ def test_interrupted_creations_and_removals_are_finished(tmp_path: Path) -> None
         assert sorted(os.listdir(volumes)) == ["foreign", "kept"]
 
     run(tmp_path, check)
+
+
+class _Killed(BaseException):
+    """The engine is killed here."""
+
+
+def test_a_removal_that_is_cut_off_has_removed_nothing(tmp_path: Path) -> None:
+    async def first(s: Storage) -> None:
+        made = await s.volumes.create("v1", "", {}, {})
+        Path(made.mountpoint, "f").write_text("kept")
+
+        async def killed(*_: object) -> None:
+            raise _Killed
+
+        s.store.execute = killed  # type: ignore[method-assign]
+        with pytest.raises(_Killed):
+            await s.volumes.remove("v1")
+        assert not Path(made.mountpoint).exists()
+
+    async def second(s: Storage) -> None:
+        assert Path(s.volumes.get("v1").mountpoint, "f").read_text() == "kept"
+        assert os.listdir(s.root / "volumes") == ["v1"]
+        await s.volumes.remove("v1")
+        assert os.listdir(s.root / "volumes") == []
+
+    run(tmp_path, first)
+    run(tmp_path, second)
+
+
+def test_an_anonymous_volume_is_made_once_for_a_request(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        made = [await s.volumes.create("", "", {}, None, request_id=one) for one in ("a", "a", "b")]
+        assert made[0].name == made[1].name != made[2].name
+        assert len(made[0].name) == 64
+
+    run(tmp_path, test)
+
+
+def test_a_volume_that_cannot_be_there_stops_no_engine(tmp_path: Path) -> None:
+    async def first(s: Storage) -> None:
+        await s.volumes.create("v1", "", {}, {})
+        await s.volumes.create("v2", "", {}, {})
+        os.rmdir(s.root / "volumes/v1/_data")
+        os.rmdir(s.root / "volumes/v1")
+        (s.root / "volumes/v1").write_text("in the way")
+
+    async def second(s: Storage) -> None:
+        assert Path(s.volumes.get("v2").mountpoint).is_dir()
+
+    run(tmp_path, first)
+    run(tmp_path, second)

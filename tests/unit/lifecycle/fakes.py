@@ -143,6 +143,8 @@ class FakeNetworks:
         self.allocated: set[str] = set()
         self.restored: dict[str, int] = {}
         self.failing: WharfError | None = None
+        #: What is answered to a renaming.
+        self.sandbox: Sandbox | None = None
 
     async def allocate(self, request: SandboxRequest) -> tuple[Sandbox, EtcFiles]:
         if self.failing is not None:
@@ -157,7 +159,7 @@ class FakeNetworks:
         self.allocated.discard(container_id)
 
     async def rename(self, container_id: str, name: str) -> Sandbox | None:
-        return None
+        return self.sandbox
 
     async def restore(self, running: Mapping[str, int]) -> Mapping[str, Ports]:
         self.restored = dict(running)
@@ -186,14 +188,19 @@ class FakeVolumes:
     def __init__(self) -> None:
         self.anonymous: set[str] = set()
         self.removed: list[str] = []
+        self.failing: WharfError | None = None
 
     async def mount(self, name: str, container_id: str, told: Mapping[str, str] | None = None) -> str:
+        if self.failing is not None:
+            raise self.failing
         return f"/volumes/{name}"
 
     async def unmount(self, name: str, container_id: str, *, told: bool = False) -> None:
         return None
 
     async def remove(self, name: str, *, force: bool = False) -> None:
+        if self.failing is not None:
+            raise self.failing
         self.removed.append(name)
 
     def is_anonymous(self, name: str) -> bool:

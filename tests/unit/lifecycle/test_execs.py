@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from pathlib import Path
 from unittest import mock
 
@@ -48,7 +49,8 @@ async def _running(world: World) -> Entry:
 
 async def _exec(world: World, **config: object) -> str:
     values = {"cmd": ["sh", "-c", "x"], "attach_stdout": True} | config
-    return (await execs.create(world.services, "c", ExecConfig(**values))).id  # type: ignore[arg-type]
+    made = ExecConfig(**values)  # type: ignore[arg-type]
+    return (await execs.create(world.services, "c", made, secrets.token_hex())).id
 
 
 @pytest.mark.parametrize("terminal", [False, True])
