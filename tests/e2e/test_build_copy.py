@@ -33,7 +33,7 @@ def context(engine: Engine, tmp_path: Path) -> Iterator[Context]:
     (tmp_path / "src/link").symlink_to("../../../../../../../etc/hostname")
     yield context
     engine.remove_containers()
-    wait_nothing_left(engine, 10)
+    wait_nothing_left(engine)
 
 
 def shown(context: Context, text: str, directory: str = "/t") -> list[str]:

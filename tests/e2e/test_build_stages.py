@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.builds import begin, files, post, said, wait_nothing_left
+from tests.harness.builds import begin, files, post, said, signals, wait_nothing_left
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
@@ -58,12 +58,10 @@ RUN sleep 0.5; echo slow fails; exit 3
 FROM busybox AS quick
 RUN exit 4
 FROM busybox
-RUN sleep 60
+RUN sleep 1000
 COPY --from=slow / /
 """
-    began = time.monotonic()
     lines, error = build(engine, dockerfile, "nocache=1&forcerm=1")
-    assert time.monotonic() - began < 55
     assert own(lines) == ["slow fails"]
     assert "returned a non-zero code: 3" in error
     wait_nothing_left(engine)
@@ -126,14 +124,14 @@ def test_steps_in_common_are_taken_once(engine: Engine) -> None:
 
 
 def test_client_that_leaves_ends_all_stages(engine: Engine) -> None:
-    dockerfile = "".join(f"FROM busybox\nRUN : {number}; sleep 60\n" for number in range(4))
+    dockerfile = "".join(f"FROM busybox\nRUN : {number}; sleep 300\n" for number in range(4))
     process = begin(engine, dockerfile)
     wait_until(lambda: engine.docker("ps", "-q").stdout.count("\n") == 4, "all stages run")
+    since = time.time()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    since = time.monotonic()
     wait_nothing_left(engine)
-    assert time.monotonic() - since < 9.5  # a stop would give them ten seconds
+    assert signals(engine, since) == ["9"] * 4  # a stop would ask them first, and give them ten seconds
 
 
 def test_what_a_build_needs_stays_while_others_clean_up(engine: Engine) -> None:

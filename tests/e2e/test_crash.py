@@ -104,7 +104,7 @@ def test_storm(engine: Engine, name: str, victims: tuple[str, ...]) -> None:
             seen |= {path.name for path in (engine.data_root / "containers").iterdir()}
             engine.kill(*victims)
             engine.wait_ready()
-        wait_until(lambda: storm.rounds >= 3, "the storm goes on after the crashes", 60)
+        wait_until(lambda: storm.rounds >= 3, "the storm goes on after the crashes")
     finally:
         engine.wait_ready()
         storm.end()

@@ -87,10 +87,11 @@ def test_stop_ends_containers_and_start_finds_them(daemon: Engine) -> None:
         "busybox",
         "sh",
         "-c",
-        "trap 'exit 3' TERM; while :; do sleep 0.1; done",
+        "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done",
     )
     daemon.docker("run", "-d", "--name", "back", "--restart", "always", "busybox", "sleep", "300")
     pid = int(daemon.docker("inspect", "-f", "{{.State.Pid}}", "stays").stdout)
+    wait_until(lambda: daemon.docker("logs", "stays").stdout == "up\n", "the trap is set")
     assert daemon.stop() == 0
     assert not Path(f"/proc/{pid}").exists()
     daemon.start()

@@ -54,10 +54,10 @@ def test_stop_gives_time_then_kills(engine: Engine, name: str) -> None:
     engine.docker("stop", name)
     assert state(engine, name)["ExitCode"] == 9
     engine.docker("rm", name)
-    engine.docker("run", "-d", "--name", name, "busybox", "sleep", "300")
+    engine.docker("run", "-d", "--stop-timeout", "300", "--name", name, "busybox", "sleep", "1000")
     began = time.monotonic()
     engine.docker("stop", "-t", "1", name)
-    assert 0.9 < time.monotonic() - began < 9.5  # ten seconds are the default
+    assert 0.9 < time.monotonic() - began < 200
     assert state(engine, name)["ExitCode"] == 137
 
 

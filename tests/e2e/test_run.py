@@ -121,7 +121,7 @@ def test_memory_limit_and_oom(engine: Engine, docker_command: str, name: str) ->
 
 
 def test_pids_limit(engine: Engine, docker_command: str) -> None:
-    script = "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done"
+    script = "for i in 1 2 3 4 5 6 7 8; do sleep 60 & done"
     done = engine.docker("run", "--rm", "--pids-limit", "5", "busybox", "sh", "-c", script, check=False)
     assert done.returncode == 2
     assert "can't fork: Resource temporarily unavailable" in done.stderr
@@ -151,7 +151,8 @@ def test_masked_and_readonly_paths(run: Run) -> None:
 
 
 def test_init_reaps(run: Run) -> None:
-    out = run("--init", "busybox", "sh", "-c", "(sleep 0.1 &) ; sleep 0.5; ps -o pid,stat,comm")
+    wait = "n=0; while ps -o comm | grep -q sleep && test $n -lt 900; do n=$((n+1)); usleep 100000; done"
+    out = run("--init", "busybox", "sh", "-c", f"(sleep 0.1 &) ; {wait}; ps -o pid,stat,comm")
     assert " Z" not in out
     assert "docker-init" in out
 

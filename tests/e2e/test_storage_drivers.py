@@ -71,7 +71,7 @@ def _life(engine: Engine, home: Path, layers: Path) -> None:
     engine.kill("engine")
     engine.wait_ready()
     assert engine.docker("inspect", "-f", "{{.State.Running}}", "two").stdout == "true\n"
-    assert engine.docker("logs", "two").stdout == "hi\n"
+    wait_until(lambda: engine.docker("logs", "two").stdout == "hi\n", "the file is read")
     engine.docker("exec", "two", "sh", "-c", "echo more > /d/f")
     assert engine.docker("cp", "two:/d/f", "-").stdout
     driver = engine.client.info()["Driver"]

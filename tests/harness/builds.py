@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,13 @@ def wait_nothing_left(engine: Engine, timeout: float = 90) -> None:
     except TimeoutError as error:
         listed = engine.docker("ps", "-a", "--no-trunc").stdout
         raise AssertionError(f"{error}: {leftovers(engine)}\n{listed}\n{engine.log_tail(80)}") from None
+
+
+def signals(engine: Engine, since: float) -> list[str]:
+    """What containers were sent *since* a Unix time, as events tell it."""
+    window = ["--since", f"{since:.9f}", "--until", f"{time.time():.9f}"]
+    shown = ["--filter", "event=kill", "--format", "{{.Actor.Attributes.signal}}"]
+    return engine.docker("events", *window, *shown).stdout.split()
 
 
 def traces(engine: Engine) -> set[str]:
