@@ -1,8 +1,10 @@
 """All execs of the daemon: by id, in memory, and as a file beside the shim that runs them.
 
-An exec lives no longer than its container's task, so its record lives in the shim's directory and
+An exec lives no longer than its container's task, so its file lives in the shim's directory and
 goes with it. The file is what lets a restarted engine answer ``exec inspect`` (the exit code of a
 ``docker exec`` whose engine was killed meanwhile); after a power loss there is nothing to answer.
+In memory an exec that has ended stays when its task goes, as in dockerd: its client asks for the exit
+code a moment after its end, and what it did may have been to end the container.
 """
 
 from __future__ import annotations
@@ -78,8 +80,14 @@ class ExecTable:
             else:
                 self._ended.append((time.monotonic(), exec_.id))
 
+    def task_gone(self, entry: Entry) -> None:
+        """The task is gone, and with it its execs that have not ended (or begun)."""
+        for exec_id in list(entry.runtime.execs):
+            self._drop(exec_id)
+        entry.runtime.execs.clear()
+
     def forget(self, entry: Entry) -> None:
-        """The task is gone, and its execs with it."""
+        """The container is gone, and all its execs with it."""
         for exec_id in list(self._of_container.get(entry.id, ())):
             self._drop(exec_id)
         entry.runtime.execs.clear()

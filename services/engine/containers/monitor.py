@@ -101,7 +101,7 @@ async def _record_exit(services: Services, entry: Entry, exit_: pb.TaskExit) -> 
         _logged(entry, "network", services.networks.detach(entry.id)),
         _logged(entry, "volumes", release_mounts(services, entry)),
     )
-    services.execs.forget(entry)
+    services.execs.task_gone(entry)
     ending = transitions.Ending(
         exit_code=exit_.exit_status, finished_at=exited_at, oom_killed=exit_.oom_killed
     )

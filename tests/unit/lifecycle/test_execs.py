@@ -10,7 +10,7 @@ from unittest import mock
 import msgspec
 import pytest
 
-from services.engine.containers import execs, prepared, start, stop, streams
+from services.engine.containers import execs, monitor, prepared, remove, start, stop, streams
 from services.engine.containers.model import Entry
 from services.engine.containers.restore import restore
 from services.protocol import oci
@@ -113,6 +113,30 @@ def test_an_exec_outlives_the_engine(tmp_path: Path) -> None:
         world = await world.reborn()
         await restore(world.services)
         assert (await execs.inspect(world.services, exec_id)).exit_code == 42
+        await world.close()
+
+    run(test())
+
+
+def test_an_exec_that_ended_its_container_can_be_inspected(tmp_path: Path) -> None:
+    """Until the container goes; what had not ended goes with the run."""
+
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await _running(world)
+        ended, waiting = await _exec(world), await _exec(world)
+        await execs.start(world.services, ended, DETACHED, repeated=False)
+        world.shims.end_exec(ended, 3)
+        await execs.inspect(world.services, ended)
+        world.shims.end(entry.id, 11)
+        await monitor.task_exited(world.services, entry, world.shims.exit_event(entry.id).exit)
+        found = await execs.inspect(world.services, ended)
+        assert (found.running, found.exit_code) == (False, 3)
+        with pytest.raises(NotFound, match=f"No such exec instance: {waiting}"):
+            await execs.inspect(world.services, waiting)
+        await remove.remove(world.services, entry)
+        with pytest.raises(NotFound, match=f"No such exec instance: {ended}"):
+            await execs.inspect(world.services, ended)
         await world.close()
 
     run(test())
