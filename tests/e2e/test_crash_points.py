@@ -78,6 +78,8 @@ def test_killed_at(engine: Engine, name: str, operation: Operation, service: str
             reached = _play(engine, operation, service, group, number)
             _check(engine, name, mounts)
         except (AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
+            for command in operation.finish:
+                engine.docker(*command, check=False)
             raise AssertionError(f"{point}: {error}\n{engine.log_tail()}") from error
         assert engine.client.api.inspect_container(name)["State"]["Pid"] == pid, point
         assert is_counted(logged(engine, name)), point

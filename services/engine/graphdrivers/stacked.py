@@ -154,12 +154,9 @@ class Stacked:
         return {name for name in os.listdir(self._root) if name not in (LINKS, TRASH, DEVICE)}
 
     def _sweep_links(self) -> None:
-        """Links of nothing go; of a renaming that was cut off after the layer's, the link follows."""
-        for entry in sorted(os.scandir(self._links), key=lambda entry: not entry.name.startswith(".")):
+        for entry in os.scandir(self._links):
             if not os.path.exists(entry.path):
                 os.unlink(entry.path)
-            elif entry.name.startswith("."):
-                os.rename(entry.path, self._links / entry.name[1:])
 
     def data(self, layer: str, parent: str) -> dict[str, str]:
         home = self._root / layer

@@ -7,7 +7,6 @@ import errno
 import os
 import subprocess
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -84,30 +83,6 @@ class TestOverlay2(StackedSuite):
         os.rename(tmp_path / "overlay2" / ("a" * 64), tmp_path / "elsewhere")
         assert driver.layers() == set()
         assert os.listdir(tmp_path / "overlay2" / "l") == []
-
-    @pytest.mark.parametrize("number", [0, 1])
-    def test_a_renaming_that_is_cut_off(self, driver: GraphDriver, tmp_path: Path, number: int) -> None:
-        """Killed at its first or second rename(2): the layer has one of the names, and can be used."""
-        asyncio.run(driver.create("a" * 64, ""))
-        self.fill(driver, "a" * 64, tar(entry("f", b"1")), tmp_path)
-        rename, calls = os.rename, iter(range(2))
-
-        def killed(*arguments: Path) -> None:
-            if next(calls) == number:
-                raise KeyboardInterrupt
-            rename(*arguments)
-
-        with mock.patch("os.rename", killed), pytest.raises(KeyboardInterrupt):
-            driver.rename("a" * 64, "b" * 64)
-        fresh = Overlay2(tmp_path / "overlay2", ForkedHelpers(), {})
-        fresh.prepare()
-        (layer,) = fresh.layers()
-        assert layer == ("a" if number == 0 else "b") * 64
-        assert os.listdir(tmp_path / "overlay2" / "l") == [
-            (tmp_path / "overlay2" / layer / "link").read_text()
-        ]
-        asyncio.run(fresh.create_read_write("c" * 64, layer, {}))
-        assert inside(fresh.mounts("c" * 64, layer), tmp_path / "mnt", listing) == {"/f": "1"}
 
 
 @pytest.mark.skipif(bool(fuse.missing()), reason="needs fuse-overlayfs and /dev/fuse")
