@@ -32,7 +32,7 @@ def no_leaks() -> Iterator[None]:
     assert not found, "left behind:\n" + "\n".join(found)
 
 
-def _own_addresses() -> tuple[str, ...]:
+def own_addresses() -> tuple[str, ...]:
     """Where many daemons share a host, those of a test run do not take the others' last subnet, or meet them
     in taking one."""
     if not os.environ.get("WHARFD_SHARED_HOST"):
@@ -47,7 +47,7 @@ def engine() -> Iterator[object]:
 
     if os.geteuid() != 0:
         pytest.skip("containers need root")
-    daemon = Engine(*_own_addresses())
+    daemon = Engine(*own_addresses())
     try:
         daemon.start()
         daemon.load_images()

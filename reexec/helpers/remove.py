@@ -24,8 +24,15 @@ _DEEP, _LONG = 100, 2000
 
 @register("docker-remove")
 def main(call: Call) -> int:
+    """All that can go does, and the first failure is raised."""
+    failures: list[Exception] = []
     for path in call.argv[1:]:
-        remove(path)
+        try:
+            remove(path)
+        except (OSError, SystemError_) as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
     return 0
 
 

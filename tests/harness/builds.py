@@ -77,7 +77,7 @@ def begin(engine: Engine, dockerfile: str) -> subprocess.Popen[bytes]:
 
 def leftovers(engine: Engine) -> list[str]:
     """Containers, contexts and shims; nothing but builds runs in these tests."""
-    contexts = [path.name for path in (engine.data_root / "tmp").glob("build-*")]
+    contexts = [path.name for path in (engine.data_root / "tmp").glob("*build-*")]
     shims = [path.name for path in (engine.exec_root / "shims").iterdir()]
     return engine.docker("ps", "-aq").stdout.split() + contexts + shims
 

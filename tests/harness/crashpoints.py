@@ -35,6 +35,8 @@ CALLS = {
     "truncate": "truncate,ftruncate",
     "fork": "clone,clone3,fork,vfork,unshare,setns",
 }
+#: Seconds that strace has to let go of what it traces.
+_DETACH = 10
 
 
 def available() -> bool:
@@ -78,6 +80,10 @@ class CrashPoint:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._strace.send_signal(signal.SIGTERM)
-        self._strace.wait()
+        try:
+            self._strace.wait(_DETACH)
+        except subprocess.TimeoutExpired:  # it waits for a thread that has ended
+            self._strace.kill()
+            self._strace.wait()
         os.close(self._handle)
         self._output.unlink(missing_ok=True)

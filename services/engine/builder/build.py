@@ -60,22 +60,32 @@ class Builder:
         self._background = background
         self._transfers = transfers
         self._tmp = services.data_root / "tmp"
-        self.caches = CacheMounts(services.data_root / "buildcache", helpers)
+        self.caches = CacheMounts(services.data_root / "buildcache", helpers, background)
         self.records = Records(services, images, layers, cache, self.caches)
         self._pruning = Pruning(self.records, images, layers, cache, self.caches, services.data_root)
 
     async def recover(self) -> None:
-        """Start-up, when containers are known: what builds had that a crash of the engine has ended."""
-        with contextlib.suppress(WharfError):  # they wait for the next start then
-            await self.caches.sweep()
-        for build_id in context.left(self._tmp):
-            await self._remove_containers(build_id)
-            await asyncio.to_thread(context.sweep, self._tmp, build_id)
+        """Start-up, when containers are known: what builds had that a crash of the engine has ended.
+
+        What cannot be removed is that build's alone: it waits for the next start.
+        """
+        await self.caches.sweep()
+        ended = context.left(self._tmp)
+        for build_id in list(ended):
+            try:
+                await self._remove_containers(build_id)
+            except Exception:
+                log.exception("containers of %s are not removed", build_id)
+                ended.remove(build_id)
+        await asyncio.to_thread(context.sweep, self._tmp, ended)
 
     async def _remove_containers(self, build_id: str) -> None:
-        for entry in list(self._services.registry):
-            if running.belongs_to(entry, build_id):
-                await remove(self._services, entry, force=True, volumes=True)
+        """All that can be removed; raises the first failure."""
+        found = [entry for entry in self._services.registry if running.belongs_to(entry, build_id)]
+        removals = (remove(self._services, entry, force=True, volumes=True) for entry in found)
+        ended = await asyncio.gather(*removals, return_exceptions=True)
+        for failure in filter(None, ended):
+            raise failure
 
     async def prune(self, args: PruneArgs) -> PruneReply:
         reply = await self._pruning.prune(args)

@@ -5,7 +5,8 @@ Below ``<data-root>/buildcache``, one directory each::
     <name>/data/       what a step sees          <name>/about.json   whose it is, when it was used
     .new-*, .gone-*    half made, half removed: swept at the next start
 
-A mount that was made empty and is still empty when its first users leave is not kept.
+A mount that was made empty and is still empty when its first users leave is not kept, nor is one that a
+crash has kept from being used.
 
 An id can have several: ``sharing=private`` gets another one while the first is in use. Who uses which
 is known to this process only; a step that a crash has cut off is removed before the next build begins.
@@ -25,13 +26,15 @@ from pathlib import Path
 import msgspec
 
 from services.engine.helpers import Helpers, ask
-from services.engine.scopes import shielded
-from services.protocol.errors import Conflict, NotFound
+from services.engine.scopes import Background, settled, shielded
+from services.protocol.errors import Conflict, NotFound, WharfError
 
 log = logging.getLogger(__name__)
 
 _NEW, _GONE = ".new-", ".gone-"
 _DATA, _ABOUT = "data", "about.json"
+#: Seconds until a failed deletion is tried again, and how often that is.
+_RETRY, _ATTEMPTS = 5.0, 5
 
 #: Fills the directory of a new cache mount.
 Fill = Callable[[Path], Awaitable[None]]
@@ -50,11 +53,12 @@ class CacheMount(msgspec.Struct, kw_only=True):
 
 
 class CacheMounts:
-    """Of a daemon. Constructing it sweeps what a crash left."""
+    """Of a daemon. Constructing it finds what a crash left, for :meth:`sweep`."""
 
-    def __init__(self, root: Path, helpers: Helpers) -> None:
+    def __init__(self, root: Path, helpers: Helpers, background: Background) -> None:
         self._root = root
         self._helpers = helpers
+        self._background = background
         self._mounts: dict[str, CacheMount] = {}
         #: Steps that use a mount, and the mounts that are one step's alone.
         self._users: dict[str, int] = {}
@@ -71,20 +75,34 @@ class CacheMounts:
     def _load(self) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._root.iterdir():
-            try:
-                about = msgspec.json.decode((path / _ABOUT).read_bytes(), type=CacheMount)
-            except (OSError, msgspec.MsgspecError):
-                about = None
-            if about is None or path.name != about.name:
+            if (about := _found(path)) is None:
                 self._left.append(path)
             else:
                 self._mounts[about.name] = about
+                # Written beside it, and not put in its place any more.
+                self._left += path.glob(f"{_ABOUT}.*")
 
     async def sweep(self) -> None:
         """Delete what a crash left; at start-up, once."""
         left, self._left = self._left, []
-        if left:
-            await self._helpers.run(["docker-remove", *map(str, left)])
+        for path in left:
+            await self._delete(path)
+
+    async def _delete(self, path: Path) -> None:
+        """Of what nobody can find any more: what fails is tried again behind the caller's back."""
+        try:
+            await self._helpers.run(["docker-remove", str(path)])
+        except WharfError as error:
+            log.warning("what is left of a cache mount is not deleted yet: %s", error)
+            self._background.spawn(self._try_again(path), name="cache mount")
+
+    async def _try_again(self, path: Path) -> None:
+        for _ in range(_ATTEMPTS):
+            await asyncio.sleep(_RETRY)
+            with contextlib.suppress(WharfError):
+                await self._helpers.run(["docker-remove", str(path)])
+                return
+        log.error("what is left of a cache mount stays until the next start: %s", path.name)
 
     def list(self) -> list[CacheMount]:
         """All there are, the least recently used first."""
@@ -114,7 +132,7 @@ class CacheMounts:
             del self._mounts[name]
         finally:
             self._removing.discard(name)
-        await self._helpers.run(["docker-remove", str(gone)])
+        await self._delete(gone)
 
     def _find(self, name: str) -> CacheMount:
         try:
@@ -126,13 +144,16 @@ class CacheMounts:
     async def hold(self, key: str, description: str, sharing: str, fill: Fill) -> AsyncIterator[Path]:
         """The directory for a step: ``shared`` with other steps that share, ``private`` to it, or
         ``locked``, when it waits until nobody else has it."""
-        name = await self._take(key, sharing)
-        if not name:
-            name = await self._make(key, description, sharing, fill)
+        taken = await self._take(key, sharing)
+        name = taken or secrets.token_hex(16)
         try:
+            if not taken:
+                await self._make(name, key, description, sharing, fill)
             yield self._root / name / _DATA
         finally:
-            await shielded(self._give_back(name))
+            # Also one that was made at the moment in which the caller was cancelled.
+            if name in self._users:
+                await shielded(self._give_back(name))
 
     async def _take(self, key: str, sharing: str) -> str:
         """One that is there and may be used by one more; "": make another."""
@@ -156,25 +177,23 @@ class CacheMounts:
         if sharing != "shared":
             self._exclusive.add(name)
 
-    async def _make(self, key: str, description: str, sharing: str, fill: Fill) -> str:
-        name = secrets.token_hex(16)
+    async def _make(self, name: str, key: str, description: str, sharing: str, fill: Fill) -> None:
         mount = CacheMount(name=name, key=key, description=description, created=time.time_ns())
         fresh = self._root / f"{_NEW}{name}"
         try:
-            await asyncio.to_thread(_prepare, fresh, mount)
+            await settled(asyncio.to_thread(_prepare, fresh, mount))
             await fill(fresh / _DATA)
             empty = await asyncio.to_thread(_is_empty, fresh)
-            await asyncio.to_thread(os.rename, fresh, self._root / name)
+            await settled(asyncio.to_thread(os.rename, fresh, self._root / name))
             self._mounts[name] = mount
             self._use(name, sharing)
             if empty:
                 self._empty.add(name)
         except BaseException:
-            await shielded(self._helpers.run(["docker-remove", str(fresh)]))
+            await shielded(self._delete(fresh))
             raise
         finally:
             await shielded(self._made(key))
-        return name
 
     async def _made(self, key: str) -> None:
         async with self._changed:
@@ -209,6 +228,16 @@ class CacheMounts:
                 self._removing.add(name)
                 return True
         return False
+
+
+def _found(path: Path) -> CacheMount | None:
+    """What *path* is, if it is a finished mount, and one that is to be kept."""
+    try:
+        about = msgspec.json.decode((path / _ABOUT).read_bytes(), type=CacheMount)
+        unused = not about.uses and _is_empty(path)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return about if path.name == about.name and not unused else None
 
 
 def _is_empty(mount: Path) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import stat
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,12 @@ from services.engine.helpers import Helpers, ask, document
 from services.engine.scopes import settled, shielded
 from services.protocol.errors import InvalidParameter, SystemError_, WharfError
 
+log = logging.getLogger(__name__)
+
 PREFIX = "build-"
+_GONE = "gone-"
+#: How often the removal of a directory is tried, and seconds in between.
+_ATTEMPTS, _PAUSE = 20, 0.1
 DEFAULT_NAME = "Dockerfile"
 #: Says that the client sends the context by BuildKit's session.
 _SESSION = "client-session"
@@ -57,12 +64,14 @@ class Fetched:
 
 
 def left(directory: Path) -> list[str]:
-    """Start-up: names of what builds had when a crash ended them."""
+    """Start-up: names of what builds had when a crash ended them, without what was being removed."""
     return sorted(path.name for path in directory.glob(PREFIX + "*"))
 
 
-def sweep(directory: Path, name: str) -> None:
-    _remove(directory / name)
+def sweep(directory: Path, names: Iterable[str]) -> None:
+    """Start-up: remove those *names*, and what was being removed."""
+    for path in [*(directory / name for name in names), *directory.glob(_GONE + "*")]:
+        _remove(path)
 
 
 @asynccontextmanager
@@ -76,9 +85,24 @@ async def scratch(directory: Path) -> AsyncIterator[Path]:
 
 
 def _remove(directory: Path) -> None:
-    """However deep it is nested. What cannot go is left to the next start."""
-    with suppress(WharfError):
-        remove(str(directory))
+    """However deep it is nested, and although a helper that is being killed still writes to it. What cannot
+    go is left to the next start.
+
+    It has another name first: a build that has come to its end is none that a crash has ended.
+    """
+    gone = directory
+    if not directory.name.startswith(_GONE):
+        gone = directory.with_name(_GONE + directory.name)
+        with suppress(FileNotFoundError):
+            os.rename(directory, gone)
+    for _ in range(_ATTEMPTS):
+        try:
+            remove(str(gone))
+            return
+        except (OSError, SystemError_) as error:
+            failure = error
+        time.sleep(_PAUSE)
+    log.error("%s is left to the next start: %s", gone.name, failure)
 
 
 async def unpack(helpers: Helpers, directory: Path, fd: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -11,8 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from reexec.helpers.remove import remove
+from services.engine.builder import cachemounts
 from services.engine.builder.cachemounts import CacheMounts
-from services.protocol.errors import Conflict, NotFound
+from services.engine.helpers import Helpers
+from services.engine.scopes import Background
+from services.protocol.errors import Conflict, NotFound, Unavailable
 from services.protocol.fdpass import Handover
 
 
@@ -26,7 +31,7 @@ class InProcess:
         if argv[0] == "docker-size":
             return msgspec.msgpack.encode(sum(p.stat().st_size for p in Path(argv[1]).rglob("*")))
         for path in argv[1:]:
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
         return b""
 
     def handover(self, argv: Sequence[str]) -> Handover:
@@ -35,7 +40,11 @@ class InProcess:
 
 @pytest.fixture
 def caches(tmp_path: Path) -> CacheMounts:
-    return CacheMounts(tmp_path / "caches", InProcess())
+    return made(tmp_path / "caches")
+
+
+def made(root: Path, helpers: Helpers | None = None) -> CacheMounts:
+    return CacheMounts(root, helpers or InProcess(), Background("test"))
 
 
 async def nothing(_: Path) -> None:
@@ -152,7 +161,7 @@ def test_removal_size_and_what_a_restart_finds(caches: CacheMounts, tmp_path: Pa
         assert await caches.size(name) == 5
         for left in (".new-1", f".gone-{name}", "stray"):
             (root / left / "data").mkdir(parents=True)
-        again = CacheMounts(root, InProcess())
+        again = made(root)
         await again.sweep()
         assert [path.name for path in root.iterdir()] == [name]
         (found,) = again.list()
@@ -174,5 +183,123 @@ def test_a_use_that_cannot_be_written_down_blocks_nobody(caches: CacheMounts, tm
                 shutil.rmtree(path)
         async with asyncio.timeout(60), caches.hold("a", "a", "locked", nothing):
             pass
+
+    asyncio.run(work())
+
+
+def test_a_mount_that_no_step_came_to_use_is_swept(caches: CacheMounts, tmp_path: Path) -> None:
+    root = tmp_path / "caches"
+
+    async def fill(directory: Path) -> None:
+        (directory / "file").touch()
+
+    async def work() -> None:
+        async with caches.hold("a", "a", "shared", nothing), caches.hold("b", "b", "shared", fill):
+            # A crash here: what is on the disk is what the next engine finds.
+            again = made(root)
+            await again.sweep()
+            assert [one.key for one in again.list()] == ["b"]
+            assert [path.name for path in root.iterdir()] == [again.list()[0].name]
+
+    asyncio.run(work())
+
+
+def test_what_was_not_put_in_its_place_is_swept(caches: CacheMounts, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with caches.hold("a", "a", "shared", nothing) as directory:
+            (directory / "file").touch()
+        (directory.parent / "about.json.0a1b2c3d").write_text("{")
+        again = made(tmp_path / "caches")
+        await again.sweep()
+        assert len(again.list()) == 1
+        assert sorted(path.name for path in directory.parent.iterdir()) == ["about.json", "data"]
+
+    asyncio.run(work())
+
+
+class Killed(InProcess):
+    """Whose first helper is killed."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def run(
+        self, argv: Sequence[str], fds: Mapping[str, int] | None = None, *, private_mounts: bool = False
+    ) -> bytes:
+        self.calls += 1
+        if self.calls == 1:
+            raise Unavailable("docker-remove was killed")
+        return await super().run(argv, fds, private_mounts=private_mounts)
+
+
+def test_a_deletion_that_is_cut_off_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cachemounts, "_RETRY", 0.01)
+    root, background = tmp_path / "caches", Background("test")
+
+    async def work() -> None:
+        caches = CacheMounts(root, Killed(), background)
+        async with caches.hold("a", "a", "shared", nothing):
+            pass
+        assert not caches.list()
+        await background.drain()
+        assert not list(root.iterdir())
+
+    asyncio.run(work())
+
+
+def test_cancelled_while_it_is_made_it_is_nobodys(caches: CacheMounts, tmp_path: Path) -> None:
+    async def work() -> None:
+        async def fill(directory: Path) -> None:
+            (directory / "file").touch()
+            # Delivered when the directory has got its name.
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+        async def step() -> None:
+            async with caches.hold("a", "a", "locked", fill):
+                raise AssertionError("it goes on")
+
+        task = asyncio.create_task(step())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not any(caches.in_use(one.name) for one in caches.list())
+        assert not list((tmp_path / "caches").glob(".*"))
+        async with asyncio.timeout(60), caches.hold("a", "a", "locked", nothing):
+            pass
+        assert len(caches.list()) == len(list((tmp_path / "caches").iterdir())) <= 1
+
+    asyncio.run(work())
+
+
+def test_cancelled_when_it_has_its_name_it_is_given_back(
+    caches: CacheMounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+
+        def renamed(old: Path, new: Path) -> None:
+            rename(old, new)
+            asyncio.run_coroutine_threadsafe(cancel(), loop).result()
+
+        async def cancel() -> None:
+            task.cancel()
+
+        async def fill(directory: Path) -> None:
+            (directory / "file").touch()
+            monkeypatch.setattr(os, "rename", renamed)
+
+        async def step() -> None:
+            async with caches.hold("a", "a", "locked", fill):
+                await asyncio.sleep(0)
+                raise AssertionError("it goes on")
+
+        task = asyncio.create_task(step())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        monkeypatch.setattr(os, "rename", rename)
+        (found,) = caches.list()
+        assert not caches.in_use(found.name)
+        assert [path.name for path in (tmp_path / "caches").iterdir()] == [found.name]
 
     asyncio.run(work())
