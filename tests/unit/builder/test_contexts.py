@@ -10,6 +10,7 @@ import pytest
 from reexec.archive.rootfs import RootSpec
 from reexec.call import Call
 from reexec.helpers import git as helper
+from reexec.helpers import remove as removing
 from reexec.helpers.buildfind import Found
 from reexec.helpers.remove import remove
 from services.engine.builder import context, git
@@ -140,6 +141,24 @@ def test_a_deep_tree_can_be_deleted(tmp_path: Path, depth: int) -> None:
     nest(top, depth)
     remove(str(top))
     assert not top.exists()
+
+
+def test_what_cannot_be_deleted_does_not_keep_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / name for name in ("first", "bad", "last")]
+    for path in paths:
+        path.mkdir()
+
+    def fail(path: str) -> None:
+        if path.endswith("bad"):
+            raise SystemError_(f"cannot remove {path}")
+        remove(path)
+
+    monkeypatch.setattr(removing, "remove", fail)
+    with pytest.raises(SystemError_, match="bad"):
+        removing.main(Call(["docker-remove", *map(str, paths)]))
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
 
 
 @pytest.mark.parametrize("name", ["../file", "x/../../file", "/../file"])
