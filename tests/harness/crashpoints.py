@@ -14,6 +14,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +38,7 @@ CALLS = {
     "fork": "clone,clone3,fork,vfork,unshare,setns",
 }
 #: Seconds that strace has to let go of what it traces.
-_DETACH = 10
+_DETACH = 3
 
 
 def available() -> bool:
@@ -61,7 +63,25 @@ class CrashPoint:
         self._handle = os.pidfd_open(self._pid)
         self._strace = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
         wait_until(lambda: self._ended() or all(self._traced()), "every thread is traced")
+        self._watch = threading.Thread(target=self._let_go, daemon=True)
+        self._watch.start()
         return self
+
+    def _let_go(self) -> None:
+        """strace(1) may wait for ever for a thread that began just before the kill, and nobody can reap the
+        process until it ends."""
+        while self._strace.poll() is None and not self._ended():
+            if self._is_zombie():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._strace.wait(_DETACH)
+                self._strace.kill()
+            time.sleep(0.05)
+
+    def _is_zombie(self) -> bool:
+        try:
+            return Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return False
 
     def _traced(self) -> Iterator[bool]:
         for task in Path(f"/proc/{self._pid}/task").iterdir():
@@ -85,5 +105,6 @@ class CrashPoint:
         except subprocess.TimeoutExpired:  # it waits for a thread that has ended
             self._strace.kill()
             self._strace.wait()
+        self._watch.join()
         os.close(self._handle)
         self._output.unlink(missing_ok=True)
