@@ -23,7 +23,7 @@ from services.engine.dockerfile.instructions import Instruction
 from services.engine.dockerfile.settings import Expand
 from services.engine.helpers import Helpers, document
 from services.engine.layers import Layer, LayerManager
-from services.engine.scopes import shielded
+from services.engine.scopes import settled
 from services.protocol.errors import InvalidParameter, WharfError
 
 #: The root of what has no layers.
@@ -212,7 +212,8 @@ async def copy_into(
             await _copy_one(helpers, arguments)
         return await layers.take(layer_id, newest)
     finally:
-        await shielded(layers.remove(layer_id))
+        # Who is cancelled meanwhile gets what was made all the same, and gives it back.
+        await settled(layers.remove(layer_id))
 
 
 def _way(copy: Copy, sources: list[Located], one: Located, *, last: bool) -> Way:

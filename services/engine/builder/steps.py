@@ -21,7 +21,7 @@ from services.engine.dockerfile import settings
 from services.engine.dockerfile.instructions import Instruction
 from services.engine.dockerfile.words import expand
 from services.engine.layers import Layer
-from services.engine.scopes import shielded
+from services.engine.scopes import settled, shielded
 from services.protocol.api.containers import Config, CreateRequest
 from services.protocol.release import API_VERSION
 
@@ -157,7 +157,8 @@ async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
         container = await _announce(tools, state, command)
         layer = await tools.layers.take(layer_id, tools.newest)
     finally:
-        await shielded(tools.layers.remove(layer_id))
+        # Who is cancelled meanwhile has what was made all the same, and gives it back.
+        await settled(tools.layers.remove(layer_id))
     await _commit_layer(tools, state, key, " ".join(command), layer)
     await container()
 

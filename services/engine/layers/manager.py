@@ -30,7 +30,7 @@ from services.engine.layers.chains import Chains
 from services.engine.layers.making import Maker
 from services.engine.layers.model import NO_LAYER, Layer
 from services.engine.layers.trash import Trash
-from services.engine.scopes import Background, KeyedLocks, Undo
+from services.engine.scopes import Background, KeyedLocks, Undo, settled
 from services.engine.store import Store
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import GraphDriverData
@@ -283,7 +283,8 @@ class LayerManager:
         finally:
             # Whoever still writes learns from it that nobody reads.
             os.close(reading)
-            packed = (await asyncio.gather(pack, return_exceptions=True))[0]
+            # Cancelled or not: the caller gets the layer, and gives it back.
+            packed = (await settled(asyncio.gather(pack, return_exceptions=True)))[0]
         if isinstance(packed, BaseException):
             await self.release(layer.chain_id)
             raise packed

@@ -25,6 +25,7 @@ from reexec.helpers.tar import Tar
 from reexec.helpers.untar import Untar
 from services.engine.containers.archive import absolute, base_name
 from services.engine.helpers import document
+from services.engine.layers import Layer
 from services.protocol.api.containers import Config
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, SystemError_, WharfError
 from services.protocol.verbs.containers import CommitArgs
@@ -404,6 +405,33 @@ def test_a_commit_whose_helper_dies_leaves_nothing(tmp_path: Path) -> None:
         for pid in list(s.helpers.pids):
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(WharfError, match="was killed|EOF"):
+            await commit
+        assert s.layer_directories() == before
+
+    run(tmp_path, test)
+
+
+def test_a_commit_that_is_cancelled_at_its_end_leaves_nothing(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        inside(s.layers.mounts(ID), tmp_path / "mnt", lambda: Path("/new").write_bytes(b"x"))
+        before, register = s.layer_directories(), s.layers.chains.register
+
+        async def cancelled(parent: str, fd: int) -> Layer:
+            layer = await register(parent, fd)
+            commit.cancel()  # delivered while the end of the helper is waited for
+            return layer
+
+        async def work() -> None:
+            layer = await s.layers.commit(ID)
+            try:
+                await asyncio.sleep(0)
+                raise AssertionError("it goes on")
+            finally:
+                await s.layers.release(layer.chain_id)
+
+        s.layers.chains.register = cancelled  # type: ignore[method-assign]
+        commit = asyncio.ensure_future(work())
+        with pytest.raises(asyncio.CancelledError):
             await commit
         assert s.layer_directories() == before
 
