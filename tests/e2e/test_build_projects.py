@@ -18,7 +18,7 @@ from tests.harness import debian
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
-pytestmark = [pytest.mark.usefixtures("docker_command", "toolchains"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.usefixtures("docker_command", "toolchains"), pytest.mark.timeout(1800)]
 
 PROJECTS = Path(__file__).parent / "projects"
 TOOLCHAINS = {
@@ -45,7 +45,7 @@ def toolchains(engine: Engine, debian_directory: Path) -> None:
     def make(name: str) -> None:
         context = debian.pool(debian_directory, name, *TOOLCHAINS[name])
         (context / "Dockerfile").write_text(INSTALL)
-        engine.docker("build", "-q", "-t", name, str(context), timeout=500)
+        engine.docker("build", "-q", "-t", name, str(context), timeout=900)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(make, TOOLCHAINS))
@@ -58,7 +58,7 @@ def build(engine: Engine) -> Build:
     def call(name: str, *flags: str, tag: str = "") -> str:
         tag = tag or f"shape/{name}"
         flags = ("--network=none", *flags, "-t", tag, str(PROJECTS / name))
-        return engine.docker("build", *flags, timeout=400).stdout
+        return engine.docker("build", *flags, timeout=900).stdout
 
     return call
 
@@ -101,7 +101,7 @@ class Container:
         wait_until(lambda: self.inspect("{{.State.Health.Status}}") == "healthy", "it is healthy")
 
     def stop(self) -> int:
-        self._engine.docker("stop", "-t", "20", self._name)
+        self._engine.docker("stop", "-t", "100", self._name)
         return int(self.inspect("{{.State.ExitCode}}"))
 
 

@@ -12,7 +12,10 @@ from tests.harness import debian
 from tests.harness.engine import Engine
 from tests.integration.registry.servers import BINARY, Registry
 
-pytestmark = pytest.mark.skipif(BINARY is None, reason="there is no docker-registry")
+pytestmark = [
+    pytest.mark.skipif(BINARY is None, reason="there is no docker-registry"),
+    pytest.mark.timeout(1800),
+]
 #: What dpkg can tell of an installation that is whole.
 _CHECK = (
     "dpkg --audit && dpkg-query -W -f '${db:Status-Abbrev}\\n' | sort -u && dpkg --verify --verify-format rpm"
@@ -28,12 +31,12 @@ def manifest(engine: Engine, image: str) -> str:
     """Every file of *image* with its kind, mode, owner, size, time and target."""
     own = " -o ".join(f"-path {path}" for path in _MADE)
     find = f"find / -xdev '(' {own} ')' -prune -o ! -type d -printf '%p %y %m %U:%G %s %T@ %l\\n' | sort"
-    return engine.docker("run", "--rm", image, "sh", "-c", find, timeout=120).stdout
+    return engine.docker("run", "--rm", image, "sh", "-c", find, timeout=400).stdout
 
 
 def test_the_way_of_an_image(engine: Engine, debian_directory: Path, tmp_path: Path, name: str) -> None:
     base = debian.base(debian_directory)
-    imported = engine.docker("import", "-c", "ENV LANG=C", str(base), "debian:mine", timeout=120)
+    imported = engine.docker("import", "-c", "ENV LANG=C", str(base), "debian:mine", timeout=400)
     assert imported.stdout.startswith("sha256:")
     first = manifest(engine, "debian:mine")
     assert len(first.splitlines()) > 2000
@@ -50,7 +53,7 @@ def test_the_way_of_an_image(engine: Engine, debian_directory: Path, tmp_path: P
         engine.docker("commit", "-c", "USER maker", "-m", "for the test", name, pushed)
         engine.docker("rm", name)
         second = manifest(engine, f"{pushed}")
-        engine.docker("push", pushed, timeout=180)
+        engine.docker("push", pushed, timeout=400)
         identity = engine.docker("image", "inspect", "-f", "{{.Id}}", pushed).stdout
         engine.docker("rmi", pushed, "debian:mine")
         assert "debian" not in engine.docker("images", "-a").stdout
@@ -64,7 +67,7 @@ def test_the_way_of_an_image(engine: Engine, debian_directory: Path, tmp_path: P
         assert manifest(engine, pushed) == second
         comments = engine.docker("history", "--format", "{{.Comment}}", pushed).stdout
         assert comments == "for the test\nImported from -\n"
-        checked = engine.docker("run", "--rm", "--user", "0", pushed, "sh", "-c", _CHECK, timeout=120)
+        checked = engine.docker("run", "--rm", "--user", "0", pushed, "sh", "-c", _CHECK, timeout=400)
         statuses = [line for line in checked.stdout.splitlines() if line.startswith("ii")]
         assert statuses == ["ii "]
         # What debootstrap itself and we have left out or changed; every other file is as its package has it.
@@ -79,10 +82,10 @@ def test_export_is_what_was_imported(
 ) -> None:
     """The same tree, as tar sees it."""
     base = debian.base(debian_directory)
-    engine.docker("import", str(base), "debian:mine", timeout=120)
+    engine.docker("import", str(base), "debian:mine", timeout=400)
     try:
         engine.docker("create", "--name", name, "debian:mine", "true")
-        engine.docker("export", "-o", str(tmp_path / "out.tar"), name, timeout=120)
+        engine.docker("export", "-o", str(tmp_path / "out.tar"), name, timeout=400)
     finally:
         engine.docker("rm", name)
         engine.docker("rmi", "debian:mine")

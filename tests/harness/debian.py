@@ -28,8 +28,10 @@ printf 'path-exclude /usr/share/%s/*\n' doc man locale info > etc/dpkg/dpkg.cfg.
 echo force-unsafe-io >> etc/dpkg/dpkg.cfg.d/small
 tar --create --one-file-system --numeric-owner --sort=name .
 """
-#: Seconds for a slow mirror.
-_TIMEOUT = 300
+#: Seconds for a slow mirror, and a machine that is busy.
+_TIMEOUT = 600
+#: Of each file that a mirror did not give.
+_RETRIES = "Acquire::Retries=10"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def sources() -> tuple[Source, ...]:
     """Debian's own among the host's apt sources, the release itself first."""
     found = _index_targets()
     if not found:
-        _apt("apt-get", "update", "-qq")
+        _apt("apt-get", "update", "-qq", "-o", _RETRIES)
         found = _index_targets()
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
     found = [source for source in found if source.codename.partition("-")[0] == codename]
@@ -89,17 +91,17 @@ def pool(directory: Path, name: str, *packages: str) -> Path:
     """
     path = directory / name
     (path / "partial").mkdir(parents=True, exist_ok=True)
-    status = directory / "status"
+    # Each pool's own, and none in it: pools are made at the same time.
+    status, states, listing = (directory / f"{name}.{kind}" for kind in ("status", "states", "list"))
     with tarfile.open(base(directory)) as archive, status.open("wb") as file:
         shutil.copyfileobj(_member(archive, "./var/lib/dpkg/status"), file)
     # The host's lists of packages are used as they are: apt has verified them.
-    listing = directory / "sources.list"
     listing.write_text(
         "".join(f"deb [trusted=yes] {one.repository} {one.codename} main\n" for one in sources())
     )
     options = {
         "Dir::State::status": status,
-        "Dir::State::extended_states": directory / "extended_states",
+        "Dir::State::extended_states": states,
         "Dir::Cache::archives": path,
         "Dir::Cache::pkgcache": "",
         "Dir::Cache::srcpkgcache": "",
@@ -110,7 +112,8 @@ def pool(directory: Path, name: str, *packages: str) -> Path:
         "APT::Sandbox::User": "root",
         "Debug::NoLocking": "true",
     }
-    settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    settings = ["-o", _RETRIES]
+    settings += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     _apt(
         "apt-get", "install", "-qq", "-y", "--download-only", "--no-install-recommends", *settings, *packages
     )

@@ -17,6 +17,8 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
+retries="-o Acquire::Retries=10"
 # shellcheck disable=SC2086
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+apt-get update -qq $retries
+# shellcheck disable=SC2086
+apt-get install -y -qq $retries --no-install-recommends $missing >/dev/null
