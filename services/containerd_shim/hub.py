@@ -31,6 +31,11 @@ class EventHub:
         for queue in self._subscribers:
             queue.put_nowait(envelope)
 
+    def latest(self, container_id: str) -> int:
+        """The timestamp of the last event that is kept of a container; 0 without one."""
+        kept = self._kept.get(container_id)
+        return kept[-1].timestamp if kept else 0
+
     def forget(self, container_id: str, exec_id: str = "") -> None:
         """The process was deleted: init with everything, an exec with its exit."""
         if not exec_id:

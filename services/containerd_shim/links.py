@@ -17,6 +17,10 @@ from services.protocol.shim import ShimEvent, Subscribe, TaskAnswer, TaskCall
 _decode = msgspec.msgpack.Decoder(TaskAnswer | ShimEvent).decode
 
 
+class ShimDied(Unavailable):
+    """It has died, or ended, and a call was not answered."""
+
+
 class ShimLink:
     """Calls of a shim's methods; its events go to *on_event*, its loss to *on_lost*."""
 
@@ -89,7 +93,7 @@ class ShimLink:
 
     def _lost(self) -> None:
         self._on_lost(self)
-        self._fail(Unavailable(f"the shim of container {self.id} has died"))
+        self._fail(ShimDied(f"the shim of container {self.id} has died"))
 
     def _fail(self, error: Exception) -> None:
         for call in self._calls.values():

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import signal
+import time
+
 from services.containerd_shim.state import ShimRecord
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import Conflict, NotFound
 
+#: Exit status of a container that had to be killed.
+KILLED = 128 + signal.SIGKILL
 
-def lost_events(record: ShimRecord) -> list[pb.Envelope]:
-    """``ShimLost``, and the exit of init if there was one."""
-    at = record.exited_at
+#: Methods whose truth is the same when the shim has died over them.
+ANSWERED = frozenset({"State", "Wait", "Delete", "Kill"})
+
+
+def mark_lost(record: ShimRecord) -> None:
+    """Its shim is dead, and so is its init: how that ended is known, or made up."""
+    if record.status != "stopped":
+        record.exit_status, record.exited_at = KILLED, time.time_ns()
+    record.status, record.lost = "stopped", True
+
+
+def lost_events(record: ShimRecord, at: int) -> list[pb.Envelope]:
+    """``ShimLost``, and the exit of init if there was one; timestamps from *at* on.
+
+    Those are not the time of the exit: whatever the shim told of last is earlier, or they would be taken
+    for events that are known.
+    """
     events = [pb.Envelope(timestamp=at, id=record.id, shim_lost=pb.ShimLost())]
     if record.pid:
         exit_ = pb.TaskExit(
-            pid=record.pid, exit_status=record.exit_status, exited_at=at, oom_killed=record.oom_killed
+            pid=record.pid,
+            exit_status=record.exit_status,
+            exited_at=record.exited_at,
+            oom_killed=record.oom_killed,
         )
         events.append(pb.Envelope(timestamp=at + 1, id=record.id, exit=exit_))
     return events

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+import traceback
 from pathlib import Path
 
 import msgspec
 
 from services.containerd_shim import state
+from services.containerd_shim.lost import mark_lost
 from services.containerd_shim.runtime.container import Container, ContainerState
 from services.protocol import oci
 
-#: Exit status of a container that had to be killed.
-KILLED = 128 + signal.SIGKILL
-#: Seconds that killed processes get to disappear.
+#: Seconds that killed processes get to disappear, and the shim's own to be gone.
 _GONE_TIMEOUT = 8.0
 
 
@@ -28,25 +29,44 @@ def reclaim(directory: Path) -> None:
     record = state.load(directory)
     if record is None or record.lost:
         return
-    if state.is_alive(record.pid, record.pid_start):
-        os.kill(record.pid, signal.SIGKILL)
-    if record.bundle:
-        _destroy(record)
-    _wait_gone(record)
-    if record.status != "stopped":
-        record.exit_status, record.exited_at = KILLED, time.time_ns()
-    record.status, record.lost = "stopped", True
-    state.save(str(directory), record)
+    claim = _claim(directory)
+    try:
+        record = state.load(directory) or record
+        if state.is_alive(record.pid, record.pid_start):
+            os.kill(record.pid, signal.SIGKILL)
+        try:
+            _destroy(directory, record)
+        except Exception:  # it is lost all the same, and must be known as that
+            traceback.print_exc(file=sys.stderr)
+        _wait_gone(record)
+        mark_lost(record)
+        state.save(str(directory), record)
+    finally:
+        if claim >= 0:
+            os.close(claim)
 
 
-def _destroy(record: state.ShimRecord) -> None:
-    bundle = Path(record.bundle)
+def _claim(directory: Path) -> int:
+    """Wait for the end of the shim and of its maker: nothing is to be made after it was removed."""
+    deadline = time.monotonic() + _GONE_TIMEOUT
+    while (claim := state.claim(str(directory))) < 0 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return claim
+
+
+def _destroy(directory: Path, record: state.ShimRecord) -> None:
+    """Also of a container that was being made: its bundle, if it is not recorded yet, is *directory*."""
+    bundle = Path(record.bundle) if record.bundle else directory
     try:
         spec = msgspec.json.decode((bundle / "config.json").read_bytes(), type=oci.Spec)
-    except FileNotFoundError:  # the engine has removed the bundle
+    except FileNotFoundError:  # the engine has removed the bundle, or has made none
         return
-    kept = ContainerState(record.id, record.bundle, record.pid, record.pid_start)
-    Container.load(kept, spec).destroy()
+    kept = ContainerState(record.id, str(bundle), record.pid, record.pid_start)
+    container = Container.load(kept, spec)
+    if record.pid:
+        container.destroy()
+    else:
+        container.free()
 
 
 def _wait_gone(record: state.ShimRecord) -> None:

@@ -10,14 +10,15 @@ import asyncio
 import logging
 import re
 import shutil
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 
 from services.containerd_shim import state
 from services.containerd_shim.hub import EventHub
-from services.containerd_shim.links import ShimLink
+from services.containerd_shim.links import ShimDied, ShimLink
 from services.containerd_shim.logdrivers.options import parse
-from services.containerd_shim.lost import answer_lost, lost_events
+from services.containerd_shim.lost import ANSWERED, answer_lost, lost_events, mark_lost
 from services.containerd_shim.zygote_client import ZygoteClient
 from services.protocol import fdpass
 from services.protocol import task_pb2 as pb
@@ -25,6 +26,9 @@ from services.protocol.errors import Conflict, InvalidParameter, NotFound, Unava
 from services.protocol.paths import ExecRoot
 
 log = logging.getLogger(__name__)
+
+#: How often the zygote is asked to end what a dead shim left, before it is done here.
+_RECLAIMS = 3
 
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
 
@@ -137,26 +141,44 @@ class Registry:
         if known is None:
             self._exec_root.shim_socket(container_id).unlink(missing_ok=True)
             return  # a bundle without a shim, or a shim that never came up
-        if not known.lost:
-            try:
-                await self._zygote.reclaim(directory)
-            except WharfError as error:
-                log.error("container %s could not be reclaimed: %s", container_id, error)
-        record = state.load(directory) or known
+        record = known if known.lost else await self._end_lost(directory, known)
         self._lost[container_id] = record
-        for event in lost_events(record):
+        for event in lost_events(record, max(time.time_ns(), self._events.latest(container_id) + 1)):
             self._events.publish(event)
+
+    async def _end_lost(self, directory: Path, known: state.ShimRecord) -> state.ShimRecord:
+        """Its record, which says that it is lost whatever became of those who were to end it."""
+        for attempt in range(_RECLAIMS + 1):
+            try:
+                if attempt < _RECLAIMS:
+                    await self._zygote.reclaim(directory)
+                else:
+                    await asyncio.to_thread(_reclaim_here, directory)
+            except Exception as error:  # an exit that nobody is told of would be waited for without end
+                log.error("container %s could not be reclaimed: %s", known.id, error)
+            if (record := state.load(directory)) is not None and record.lost:
+                return record
+        mark_lost(known)
+        return known
 
     async def call(self, container_id: str, method: str, request: bytes) -> bytes:
         """The serialised response of *method*; raises what the shim raised."""
         await self._wait_settled(container_id)
-        if (link := self._links.get(container_id)) is not None:
-            return await self._call_link(link, method, request)
+        link = self._links.get(container_id)
+        if link is not None:
+            try:
+                return await self._call_link(link, method, request)
+            except ShimDied:
+                if method not in ANSWERED:
+                    raise
+            await self._wait_settled(container_id)
         if (record := self._lost.get(container_id)) is not None:
             response = answer_lost(record, method, request)
             if method == "Delete":
                 self._delete_lost(container_id, request)
             return response
+        if link is not None and method == "Delete" and not link.deleted and container_id not in self._links:
+            return self._delete_rest(container_id, request)
         raise NotFound(f"task {container_id} not found")
 
     async def _call_link(self, link: ShimLink, method: str, request: bytes) -> bytes:
@@ -175,6 +197,14 @@ class Registry:
         del self._lost[container_id]
         self._events.forget(container_id)
         shutil.rmtree(self._exec_root.shim_dir(container_id), ignore_errors=True)
+
+    def _delete_rest(self, container_id: str, request: bytes) -> bytes:
+        """Of a shim that died over its deletion, when it had removed its record already."""
+        if pb.DeleteRequest.FromString(request).exec_id:
+            raise NotFound(f"task {container_id} not found")
+        self._events.forget(container_id)
+        shutil.rmtree(self._exec_root.shim_dir(container_id), ignore_errors=True)
+        return pb.DeleteResponse().SerializeToString()
 
     async def list(self) -> list[pb.StateResponse]:
         """The state of every task."""
@@ -202,6 +232,13 @@ class Registry:
 def _retrieve(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, WharfError):
         log.error("%s failed", task.get_name(), exc_info=error)
+
+
+def _reclaim_here(directory: Path) -> None:
+    """Without the zygote, as the last resort. What it takes is not imported before."""
+    from services.containerd_shim.reclaim import reclaim
+
+    reclaim(directory)
 
 
 def _last_line(path: Path) -> str:

@@ -7,6 +7,7 @@ the record is for those who find it dead: which process was its init (pid and st
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def start_time(pid: int) -> int:
 def is_alive(pid: int, started: int) -> bool:
     """Whether *pid* is still the process that was started at *started*."""
     return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def claim(directory: str) -> int:
+    """A descriptor by which one process, with those it leaves it to, has *directory*; -1: another has it.
+
+    It is released by the last of them that ends, however it ends (flock(2)).
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return -1
+    return fd
 
 
 def save(directory: str, record: ShimRecord) -> None:

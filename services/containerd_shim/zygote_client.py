@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a fork may take, with the zygote's start before it.
 FORK_TIMEOUT = 20.0
+#: Seconds until a zygote that could not be executed is tried again.
+RESTART_DELAY = 1.0
 _decode = msgspec.msgpack.Decoder(Forked).decode
 
 
@@ -121,10 +123,19 @@ class ZygoteClient:
         if self._process is not None:
             self._process.kill()
             log.error("the zygote ended with status %s", self._process.wait())
-        self.start()
+        self._start_again()
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(_ZygoteDied())
+
+    def _start_again(self) -> None:
+        if self._closing:
+            return
+        try:
+            self.start()
+        except OSError as error:  # no memory, no process id: it may be better later
+            log.error("the zygote could not be started: %s", error)
+            asyncio.get_running_loop().call_later(RESTART_DELAY, self._start_again)
 
 
 class _ZygoteDied(Exception):

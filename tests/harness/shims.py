@@ -48,7 +48,9 @@ def wait_for(check: Callable[[], Any], timeout: float = 90.0) -> Any:
     return value
 
 
-def spec(container_id: str, args: list[str], *, terminal: bool = False, memory: int = 0) -> dict[str, Any]:
+def spec(
+    container_id: str, args: list[str], *, terminal: bool = False, memory: int = 0, cgroup: str = ""
+) -> dict[str, Any]:
     """A ``config.json``: private namespaces, the mounts a shell needs, the default seccomp profile."""
     nosuid = ["nosuid", "noexec", "nodev"]
     return {
@@ -73,7 +75,7 @@ def spec(container_id: str, args: list[str], *, terminal: bool = False, memory: 
             },
         ],
         "linux": {
-            "cgroupsPath": f"/wharfd/{container_id}",
+            "cgroupsPath": f"/wharfd/{cgroup or container_id}",
             "namespaces": [{"type": each} for each in ("pid", "mount", "uts", "ipc", "network")],
             "seccomp": {"defaultAction": "default"},
             "resources": {"memory": {"limit": memory, "swap": memory}} if memory else {},
@@ -165,11 +167,16 @@ class Service:
         started = self.call("StartShim", pb.StartShimRequest(id=container_id, log=log, **request))
         return str(started.socket)
 
+    def cgroup(self, container_id: str) -> str:
+        """Its name below ``wharfd``, which tests that run at the same time do not have."""
+        return f"{self.directory.name}-{container_id}"
+
     def create(self, container_id: str, *args: str, terminal: bool = False, memory: int = 0) -> int:
         bundle = self.directory / f"{container_id}.bundle"
         bundle.mkdir(exist_ok=True)
         (bundle / "rootfs").mkdir(exist_ok=True)
-        document = spec(container_id, list(args), terminal=terminal, memory=memory)
+        cgroup = self.cgroup(container_id)
+        document = spec(container_id, list(args), terminal=terminal, memory=memory, cgroup=cgroup)
         (bundle / "config.json").write_text(json.dumps(document))
         mount = pb.Mount(type="bind", source=str(self.rootfs), options=["rbind", "rw"])
         request = pb.CreateTaskRequest(id=container_id, bundle=str(bundle), rootfs=[mount])

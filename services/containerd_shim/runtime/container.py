@@ -344,6 +344,10 @@ class Container:
             return []
         return hooks.run_all(self.spec.hooks.poststop, planning.oci_state(self, "stopped", 0))
 
+    def free(self) -> None:
+        """As :meth:`destroy`, of a container whose making was cut off: no hook knows of it."""
+        self._cgroup.destroy()
+
     def _undo(self) -> None:
         """After a failed create: nothing of it may stay."""
         if self.pid:

@@ -10,6 +10,7 @@ import socket
 
 import setproctitle
 
+from services.containerd_shim import state
 from services.containerd_shim.logdrivers.files import compress
 from services.containerd_shim.logdrivers.sink import open_sink
 from services.containerd_shim.loop import Loop, ignore_signals, watch_children
@@ -34,13 +35,16 @@ def run(request: pb.StartShimRequest, directory: str, listener_fd: int) -> None:
 
     What runs here is written for few touched pages: each costs every container 4 KB.
     """
+    claim = state.claim(directory)
+    if claim < 0:
+        return  # the zygote before this one forked a shim, and died before it could say so
     _become_daemon(request.id, directory)
     loop = Loop()
     listener = socket.socket(fileno=listener_fd)
     server = Server(loop, listener)
     log = request.log
     sink = open_sink(log.driver, log.path, log.options, log.attributes, _compress_apart)
-    task = Task(loop, request, directory, sink, lambda: server.finish(loop.stop))
+    task = Task(loop, request, directory, sink, lambda: server.finish(loop.stop), claim)
     server.task = task
     watch_children(loop, task.child_exited)
     loop.later(_MAKER_DELAY, task.fork_maker)
@@ -82,6 +86,7 @@ def _compress_apart(path: str) -> None:
     """In a child, at low priority: the container's output does not wait for it."""
     if os.fork() == 0:
         try:
+            syscall.close_range(3)  # the shim's end is seen although this goes on
             os.nice(10)
             compress(path)
         finally:

@@ -76,12 +76,13 @@ def load_spec(bundle: Path) -> oci.Spec:
 class Maker:
     """A child that makes one container, or none."""
 
-    def __init__(self) -> None:
+    def __init__(self, claim: int = -1) -> None:
+        """*claim* of the directory is held until its end, too: nobody clears up before."""
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = fork()
         if self._pid == 0:
             self._ours.close()
-            _be_maker(theirs)
+            _be_maker(theirs, claim)
         theirs.close()
 
     def make(self, container_id: str, request: pb.CreateTaskRequest, stdio: Stdio) -> Making:
@@ -104,14 +105,17 @@ class Maker:
             os.waitpid(self._pid, 0)
 
 
-def _be_maker(answer: socket.socket) -> None:
+def _be_maker(answer: socket.socket, claim: int) -> None:
     """In the child: never returns."""
     try:
         signal.set_wakeup_fd(-1)
-        # Of the shim's descriptors it keeps none: a client must see the end when the shim lets it go.
-        if answer.fileno() > 3:
-            close_range(3, answer.fileno() - 1)
-        close_range(answer.fileno() + 1)
+        # Of the shim's descriptors it keeps no other: a client must see the end when the shim lets it go.
+        low = 3
+        for fd in sorted((max(claim, 2), answer.fileno())):
+            if fd > low:
+                close_range(low, fd - 1)
+            low = fd + 1
+        close_range(low)
         try:
             order, stdio = fdpass.receive(answer, Order)
         except Unavailable:

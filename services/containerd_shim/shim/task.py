@@ -30,7 +30,7 @@ from services.containerd_shim.stdio.client import Client
 from services.containerd_shim.stdio.follow import LogHub
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import Conflict, NotFound, WharfError
+from services.protocol.errors import Conflict, NotFound, Unavailable, WharfError
 
 #: Exit status of an init, and of an exec, that could not be executed for a reason without a code of its own.
 START_FAILED, EXEC_FAILED = 128, 126
@@ -39,7 +39,7 @@ EXEC_KEPT = 300.0
 
 
 class Task:
-    """``on_deleted`` is called when nothing is left of the container."""
+    """``on_deleted`` is called when nothing is left of the container; *claim* is that of *directory*."""
 
     def __init__(
         self,
@@ -48,8 +48,10 @@ class Task:
         directory: str,
         sink: LogSink | None,
         on_deleted: Callable[[], None],
+        claim: int = -1,
     ) -> None:
         self.loop = loop
+        self._claim = claim
         self._maker: Maker | None = None
         self.id = request.id
         self.directory = directory
@@ -128,7 +130,7 @@ class Task:
     def fork_maker(self) -> None:
         """Ahead of :meth:`create`, which otherwise does it."""
         if self._maker is None and self.init.status == pb.PREPARED and self._making is None:
-            self._maker = Maker()
+            self._maker = Maker(self._claim)
 
     def create(self, request: pb.CreateTaskRequest) -> int:
         """Make the container; its init waits for :meth:`start`. Returns the pid of init."""
@@ -136,8 +138,12 @@ class Task:
             raise Conflict(f"task {self.id} already exists")
 
         def start(stdio: Stdio) -> Started:
-            maker, self._maker = self._maker or Maker(), None
-            self._making = maker.make(self.id, request, stdio)
+            maker, self._maker = self._maker or Maker(self._claim), None
+            try:
+                self._making = maker.make(self.id, request, stdio)
+            except Unavailable:
+                self._free(Path(request.bundle))
+                raise
             return self._making.started
 
         self.init.launch(start)
@@ -151,6 +157,13 @@ class Task:
         self._record.pid, self._record.pid_start = self.init.pid, state.start_time(self.init.pid)
         self._save()
         return self.init.pid
+
+    def _free(self, bundle: Path) -> None:
+        """What the maker had made of the container when it was killed."""
+        try:
+            Container(self.id, bundle, load_spec(bundle)).free()
+        except (OSError, WharfError) as error:
+            print(f"what was made could not be removed: {error}", file=sys.stderr)
 
     def _hold_root(self) -> None:
         """Keep the root file system mounted until init is reaped, so that the unmount is the shim's.
@@ -227,19 +240,29 @@ class Task:
             self.events.publish(oom=pb.TaskOOM())
 
     def _init_drained(self) -> None:
-        if self.hub is not None:
-            self.hub.sink.flush()
-            self.hub.end()
-        if self._sink is not None:
-            self._sink.close()
+        self._end_log()
         init, record = self.init, self._record
         record.status = "stopped"
         record.exit_status, record.exited_at = init.exit_status, init.exited_at
         record.oom_killed = init.oom_killed
-        self._save()
+        try:
+            self._save()
+        except OSError as error:  # an exit is one although the disk is full
+            print(f"the exit could not be recorded: {error}", file=sys.stderr)
         if not self._start_failed:
             self.events.publish(exit=_exit_of(init))
         init.stopped()
+
+    def _end_log(self) -> None:
+        try:
+            if self._sink is not None:
+                self._sink.flush()
+        except OSError as error:
+            print(f"the log could not be written to its end: {error}", file=sys.stderr)
+        if self.hub is not None:
+            self.hub.end()
+        if self._sink is not None:
+            self._sink.files.close()
 
     # Execs.
 

@@ -141,16 +141,27 @@ async def auto_remove(services: Services, entry: Entry) -> None:
 
 
 async def _shim_lost(services: Services, entry: Entry) -> None:
-    """The shim was killed and its container with it; nobody knows the exit code."""
+    """The shim was killed and its container with it, unless that had ended and its exit is on record."""
     if transitions.has_task(entry.state):
-        lost = pb.TaskExit(
-            pid=entry.state.pid, exit_status=transitions.LOST_WITH_SHIM, exited_at=time.time_ns()
-        )
-        await task_exited(services, entry, lost)
+        await task_exited(services, entry, await _how_it_ended(services, entry))
         return
     async with entry.runtime.lock:  # it was prepared for an attach; the next start forks another
         if not transitions.has_task(entry.state):
             await _acknowledge(services, entry)
+
+
+async def _how_it_ended(services: Services, entry: Entry) -> pb.TaskExit:
+    pid = entry.state.pid
+    with contextlib.suppress(NotFound, Unavailable):
+        task = await services.shims.state(entry.id)
+        if task.status == pb.STOPPED and task.pid == pid:
+            return pb.TaskExit(
+                pid=pid,
+                exit_status=task.exit_status,
+                exited_at=task.exited_at,
+                oom_killed=task.oom_killed,
+            )
+    return pb.TaskExit(pid=pid, exit_status=transitions.LOST_WITH_SHIM, exited_at=time.time_ns())
 
 
 async def _exec_exited(services: Services, entry: Entry, exit_: pb.TaskExit) -> None:

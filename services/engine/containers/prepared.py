@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from services.engine.containers.model import Entry
 from services.engine.containers.services import Services
 from services.engine.containers.values import regexp_problem
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import Conflict, InvalidParameter, NotFound
 
 #: Log drivers whose records can be read back (``docker logs``).
 READABLE = frozenset({"json-file", "local"})
@@ -35,7 +36,17 @@ async def ensure_shim(services: Services, entry: Entry) -> None:
     request = start_shim_request(services, entry)
     if request.log.path:
         Path(request.log.path).parent.mkdir(mode=0o700, exist_ok=True)
-    await services.shims.start_shim(request)
+    await _start_shim(services, request)
+
+
+async def _start_shim(services: Services, request: pb.StartShimRequest) -> None:
+    """Under the container's lock, and without a task: a shim that has died is in the way, and of no use."""
+    try:
+        await services.shims.start_shim(request)
+    except Conflict:
+        with contextlib.suppress(NotFound):
+            await services.shims.delete(request.id)
+        await services.shims.start_shim(request)
 
 
 async def ensure_streams(services: Services, entry: Entry) -> None:
@@ -52,7 +63,7 @@ async def ensure_streams(services: Services, entry: Entry) -> None:
             open_stdin=entry.definition.config.open_stdin,
             log=pb.LogConfig(driver="none"),
         )
-        await services.shims.start_shim(request)
+        await _start_shim(services, request)
         entry.runtime.log_failure = error
 
 

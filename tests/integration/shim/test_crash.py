@@ -153,7 +153,7 @@ def test_shim_killed(own_service: Service) -> None:
     assert not service.exec_root.shim_dir("c").exists()
     with pytest.raises(NotFound):
         service.wait("c")
-    assert not list(Path("/sys/fs/cgroup").glob("*/wharfd/c"))
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/wharfd/{service.cgroup('c')}"))
 
 
 def test_shim_killed_while_no_service_runs(own_service: Service) -> None:

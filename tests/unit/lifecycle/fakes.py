@@ -39,6 +39,8 @@ class FakeShims(Shims):
         self.signals: list[tuple[str, int]] = []
         #: Signals that end the process, to its exit code.
         self.deadly = {9: 137, 15: 143}
+        #: Containers whose shim has died.
+        self.lost: set[str] = set()
         self.queue: asyncio.Queue[pb.Envelope] = asyncio.Queue()
         self._clock = itertools.count(2_000_000_000_000_000_000, 1000)
 
@@ -56,6 +58,8 @@ class FakeShims(Shims):
 
     async def start_shim(self, request: pb.StartShimRequest) -> pb.StartShimResponse:
         self._fail("start_shim")
+        if request.id in self.lost:
+            raise Conflict(f"the shim of container {request.id} died and has not been deleted")
         self._exec_root.shim_dir(request.id).mkdir(parents=True, exist_ok=True)
         self.all.setdefault(request.id, pb.StateResponse(id=request.id, status=pb.PREPARED))
         return pb.StartShimResponse()
@@ -83,6 +87,7 @@ class FakeShims(Shims):
                 raise NotFound(f"exec {exec_id} not found")
             return pb.DeleteResponse(pid=self.execs.pop(exec_id).pid)
         task = self._task(container_id)
+        self.lost.discard(container_id)
         if task.status in (pb.CREATED, pb.RUNNING, pb.PAUSED) and not kill:
             raise Conflict("it runs")
         del self.all[container_id]

@@ -340,16 +340,48 @@ def test_events_that_come_again_change_nothing(tmp_path: Path) -> None:
     run(test())
 
 
-def test_the_loss_of_a_shim_is_an_exit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recorded", [3, 137])
+def test_the_loss_of_a_shim_is_an_exit(tmp_path: Path, recorded: int) -> None:
     async def test() -> None:
         world = World(tmp_path)
         await _watched(world)
         entry = await world.container()
         await start.start(world.services, entry)
-        world.shims.all[entry.id].status = pb.STOPPED
+        task = world.shims.all[entry.id]
+        task.status, task.exit_status = pb.STOPPED, recorded
+        world.shims.queue.put_nowait(pb.Envelope(id=entry.id, shim_lost=pb.ShimLost()))
+        await eventually(lambda: entry.state.status is Status.EXITED)
+        assert entry.state.exit_code == recorded
+        await world.close()
+
+    run(test())
+
+
+def test_the_loss_of_a_shim_of_which_nothing_is_known_is_an_exit(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        await _watched(world)
+        entry = await world.container()
+        await start.start(world.services, entry)
+        del world.shims.all[entry.id]
         world.shims.queue.put_nowait(pb.Envelope(id=entry.id, shim_lost=pb.ShimLost()))
         await eventually(lambda: entry.state.status is Status.EXITED)
         assert entry.state.exit_code == 137
+        await world.close()
+
+    run(test())
+
+
+def test_a_dead_shim_is_not_in_the_way_of_a_start(tmp_path: Path) -> None:
+    """It was forked for an attach, and its loss comes after the start."""
+
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await world.container()
+        await world.shims.start_shim(pb.StartShimRequest(id=entry.id))
+        world.shims.lost.add(entry.id)
+        await start.start(world.services, entry)
+        assert entry.state.status is Status.RUNNING
         await world.close()
 
     run(test())
