@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AsyncExitStack
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.engine.containers import stop
 from services.engine.containers.announce import announce
@@ -13,8 +15,10 @@ from services.engine.containers.services import Services
 from services.engine.rpc import Context, Router
 from services.engine.scopes import shielded
 from services.protocol.api.containers import Config
-from services.protocol.errors import InvalidParameter
+from services.protocol.errors import InvalidParameter, WharfError
 from services.protocol.verbs import containers as verbs
+
+log = logging.getLogger(__name__)
 
 
 def register(router: Router, services: Services) -> None:
@@ -36,14 +40,36 @@ async def commit(services: Services, args: verbs.CommitArgs) -> str:
     config = _config(services, entry, args)
     async with AsyncExitStack() as stack:
         if args.pause and entry.state.status is Status.RUNNING:
-            await stop.pause(services, entry, for_commit=True)
-            stack.push_async_callback(lambda: shielded(stop.unpause(services, entry)))
+            await stack.enter_async_context(_paused(services, entry))
         # The step's history is what was run here, not what the image is told to run.
         command = " ".join(entry.definition.config.cmd or [])
         made = await services.images.commit(entry.id, entry.definition.image_id, config, args, command)
         attributes = {"comment": args.comment, "imageID": made.id, "imageRef": made.name}
         announce(services, entry, "commit", **attributes)
     return made.id
+
+
+@asynccontextmanager
+async def _paused(services: Services, entry: Entry) -> AsyncIterator[None]:
+    """Paused meanwhile, if it can be: it may end, or be paused or resumed by others, at any moment.
+
+    As in dockerd, that is no reason against the commit.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            await stop.pause(services, entry, for_commit=True)
+        except WharfError as error:
+            log.info("container %s is committed without a pause: %s", entry.id, error)
+        else:
+            stack.push_async_callback(lambda: shielded(_unpause(services, entry)))
+        yield
+
+
+async def _unpause(services: Services, entry: Entry) -> None:
+    try:
+        await stop.unpause(services, entry)
+    except WharfError as error:
+        log.info("container %s is not resumed after its commit: %s", entry.id, error)
 
 
 def _config(services: Services, entry: Entry, args: verbs.CommitArgs) -> Config:

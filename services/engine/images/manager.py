@@ -100,7 +100,8 @@ class ImageManager:
         return found
 
     def count(self) -> int:
-        return sum(1 for r in self.store if self.store.references(r.id) or not self.store.children(r.id))
+        """All of them, as dockerd counts: with those that are only the parents of others."""
+        return len(self.store)
 
     async def usage(self) -> list[api.ImageSummary]:
         return self._lister.list(all=False, filters={}, shared_size=True)
