@@ -17,7 +17,8 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
-retries="-o Acquire::Retries=10"
+# A mirror may fail for a moment, and another apt be at work (unattended-upgrades).
+retries="-o Acquire::Retries=10 -o DPkg::Lock::Timeout=300"
 # shellcheck disable=SC2086
 apt-get update -qq $retries
 # shellcheck disable=SC2086

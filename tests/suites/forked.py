@@ -82,8 +82,9 @@ class ForkedHelpers:
         return ended.result
 
     async def _reap(self, pid: int) -> None:
-        await asyncio.to_thread(os.waitpid, pid, 0)
-        del self._running[pid]
+        await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        del self._running[pid]  # before it is reaped: who finds it here may signal it
+        os.waitpid(pid, 0)
 
     @staticmethod
     def _read(fd: int) -> bytes:

@@ -23,7 +23,7 @@ LAYER = layer({"noise": os.urandom(400_000)})
 ME = Credentials("me", "secret")
 BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
 #: Seconds that a client here waits for a server's next byte.
-PATIENCE = 2.0
+PATIENCE = 4.0
 Misled = Callable[[Request], bool]
 
 
@@ -156,7 +156,8 @@ def too_short(request: Request) -> bool:
 
 def stalled(request: Request) -> bool:
     begun(request, len(LAYER), LAYER[:100_000])
-    time.sleep(2 * PATIENCE)
+    request.connection.settimeout(90)
+    request.connection.recv(1)  # until the client has given up
     cut(request)
     return True
 
@@ -164,9 +165,9 @@ def stalled(request: Request) -> bool:
 def dripping(request: Request) -> bool:
     """Slow, but never silent for as long as a read may take, though longer in all."""
     begun(request, len(LAYER), b"")
-    for at in range(0, len(LAYER), 40_000):
-        request.wfile.write(LAYER[at : at + 40_000])
-        time.sleep(0.25)
+    for at in range(0, len(LAYER), 20_000):
+        request.wfile.write(LAYER[at : at + 20_000])
+        time.sleep(PATIENCE / 18)
     return True
 
 
