@@ -89,19 +89,23 @@ class CacheMounts:
             await self._delete(path)
 
     async def _delete(self, path: Path) -> None:
-        """Of what nobody can find any more: what fails is tried again behind the caller's back."""
-        try:
-            await self._helpers.run(["docker-remove", str(path)])
-        except WharfError as error:
-            log.warning("what is left of a cache mount is not deleted yet: %s", error)
-            self._background.spawn(self._try_again(path), name="cache mount")
+        """Of what nobody can find any more. Goes on without a caller that is cancelled, and tries again what
+        fails behind its back."""
+        tried = asyncio.Event()
+        self._background.spawn(self._try(path, tried), name="cache mount")
+        await tried.wait()
 
-    async def _try_again(self, path: Path) -> None:
-        for _ in range(_ATTEMPTS):
-            await asyncio.sleep(_RETRY)
-            with contextlib.suppress(WharfError):
+    async def _try(self, path: Path, tried: asyncio.Event) -> None:
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_RETRY)
+            try:
                 await self._helpers.run(["docker-remove", str(path)])
                 return
+            except WharfError as error:
+                log.warning("what is left of a cache mount is not deleted yet: %s", error)
+            finally:
+                tried.set()
         log.error("what is left of a cache mount stays until the next start: %s", path.name)
 
     def list(self) -> list[CacheMount]:
@@ -128,7 +132,8 @@ class CacheMounts:
         """Of a mount that nobody can take any more."""
         gone = self._root / f"{_GONE}{name}"
         try:
-            await asyncio.to_thread(os.rename, self._root / name, gone)
+            with contextlib.suppress(FileNotFoundError):  # somebody was faster, by hand
+                await settled(asyncio.to_thread(os.rename, self._root / name, gone))
             del self._mounts[name]
         finally:
             self._removing.discard(name)

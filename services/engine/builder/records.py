@@ -7,6 +7,8 @@ a container uses, one that was not built. Its bytes are that image's.
 
 from __future__ import annotations
 
+import contextlib
+
 from services.engine.builder.cache import BuildCache
 from services.engine.builder.cachemounts import CacheMount, CacheMounts
 from services.engine.containers.services import Services
@@ -15,6 +17,7 @@ from services.engine.images.model import Record, unix_time
 from services.engine.images.timestamps import rfc3339
 from services.engine.layers import LayerManager
 from services.protocol.api.system import BuildCacheRecord
+from services.protocol.errors import NotFound
 
 STEP, MOUNT = "regular", "exec.cachemount"
 _PREFIX = "sha256:"
@@ -40,7 +43,10 @@ class Records:
         kept = self._kept()
         steps = [self._step(record, kept) for record in self._steps()]
         _raise_uses(steps)
-        found = [*steps, *[await self._mount(mount) for mount in self._mounts.list()]]
+        found = list(steps)
+        for mount in self._mounts.list():
+            with contextlib.suppress(NotFound):  # it has gone meanwhile
+                found.append(await self._mount(mount))
         # Stable: a step that was used with what it is built on stays before it.
         return sorted(found, key=last_used)
 

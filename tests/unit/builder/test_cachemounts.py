@@ -303,3 +303,46 @@ def test_cancelled_when_it_has_its_name_it_is_given_back(
         assert [path.name for path in (tmp_path / "caches").iterdir()] == [found.name]
 
     asyncio.run(work())
+
+
+class Slow(InProcess):
+    """Whose helpers end when they are let."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def run(
+        self, argv: Sequence[str], fds: Mapping[str, int] | None = None, *, private_mounts: bool = False
+    ) -> bytes:
+        self.begun.set()
+        await self.go_on.wait()
+        return await super().run(argv, fds, private_mounts=private_mounts)
+
+
+def test_a_deletion_goes_on_when_its_client_has_left(tmp_path: Path) -> None:
+    async def work() -> None:
+        helpers, background = Slow(), Background("test")
+        caches = CacheMounts(tmp_path, helpers, background)
+        async with caches.hold("a", "a", "shared", nothing) as directory:
+            (directory / "file").touch()
+        removal = asyncio.create_task(caches.remove(caches.list()[0].name))
+        await helpers.begun.wait()
+        removal.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await removal
+        helpers.go_on.set()
+        await background.drain()
+        assert not caches.list() and not list(tmp_path.iterdir())
+
+    asyncio.run(work())
+
+
+def test_removed_by_hand(caches: CacheMounts) -> None:
+    async def work() -> None:
+        async with caches.hold("a", "a", "shared", nothing) as directory:
+            (directory / "file").touch()
+        remove(str(directory.parent))
+        await caches.remove(directory.parent.name)
+        assert not caches.list()
+
+    asyncio.run(work())
