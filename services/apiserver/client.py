@@ -34,7 +34,7 @@ from services.protocol.verbs import A, R, StreamVerb, Verb
 T = TypeVar("T")
 
 #: Seconds that a request waits for an engine that is not there.
-WAIT = 30.0
+WAIT = 90.0
 
 
 class _Call:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 #: Seconds between attempts when the other side's queue of connections is full.
 _RETRY = 0.005
 #: Seconds until an owner that does not answer is given up.
-TIMEOUT = 30.0
+TIMEOUT = 90.0
 
 
 async def exchange(

@@ -23,7 +23,7 @@ from services.protocol.paths import ExecRoot
 log = logging.getLogger(__name__)
 
 #: Seconds that a fork may take, with the zygote's start before it.
-FORK_TIMEOUT = 20.0
+FORK_TIMEOUT = 60.0
 #: Seconds until a zygote that could not be executed is tried again.
 RESTART_DELAY = 1.0
 _decode = msgspec.msgpack.Decoder(Forked).decode

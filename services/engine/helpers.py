@@ -24,7 +24,7 @@ from services.protocol.paths import ExecRoot
 T = TypeVar("T")
 
 #: Seconds that a helper waits for a zygote that is being started, and between two looks.
-READY_TIMEOUT, _RETRY = 30.0, 0.05
+READY_TIMEOUT, _RETRY = 90.0, 0.05
 
 
 #: How many zygotes may go away over one request.

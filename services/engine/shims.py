@@ -20,7 +20,7 @@ from services.protocol.errors import Unavailable
 log = logging.getLogger(__name__)
 
 #: Seconds that a call waits for a task service that is starting.
-READY_TIMEOUT = 30.0
+READY_TIMEOUT = 90.0
 #: How many task services may go away over one call.
 ATTEMPTS = 10
 #: Containers whose last event is remembered.
