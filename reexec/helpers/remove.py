@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable
 
 from reexec import btrfs
@@ -20,6 +21,8 @@ from services.protocol.errors import SystemError_
 
 #: Levels and bytes of a path that every function here can work with, whatever *top* is.
 _DEEP, _LONG = 100, 2000
+#: How often :func:`remove_in_use` tries, and seconds in between.
+_ATTEMPTS, _PAUSE = 20, 0.1
 
 
 @register("docker-remove")
@@ -63,6 +66,18 @@ def remove(path: str) -> None:
         os.unlink(path)
     if failures:
         raise SystemError_(f"cannot remove {failures[0]}")
+
+
+def remove_in_use(path: str) -> None:
+    """:func:`remove` although a process that is just being killed may still write to *path*. Takes up to
+    seconds. Raises what the last attempt has failed with."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            return remove(path)
+        except (OSError, SystemError_):
+            if not left:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _flatten(top: str) -> None:

@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from reexec.archive.rootfs import RootSpec
 from reexec.distribution.proxies import masked
 from reexec.helpers.download import Download, Downloaded
-from reexec.helpers.remove import remove
+from reexec.helpers.remove import remove_in_use
 from reexec.helpers.untar import Untar
 from services.engine.builder import git
 from services.engine.builder.ignore import Ignore, leave_out
@@ -30,8 +29,6 @@ log = logging.getLogger(__name__)
 
 PREFIX = "build-"
 _GONE = "gone-"
-#: How often the removal of a directory is tried, and seconds in between.
-_ATTEMPTS, _PAUSE = 20, 0.1
 DEFAULT_NAME = "Dockerfile"
 #: Says that the client sends the context by BuildKit's session.
 _SESSION = "client-session"
@@ -95,14 +92,10 @@ def _remove(directory: Path) -> None:
         gone = directory.with_name(_GONE + directory.name)
         with suppress(FileNotFoundError):
             os.rename(directory, gone)
-    for _ in range(_ATTEMPTS):
-        try:
-            remove(str(gone))
-            return
-        except (OSError, SystemError_) as error:
-            failure = error
-        time.sleep(_PAUSE)
-    log.error("%s is left to the next start: %s", gone.name, failure)
+    try:
+        remove_in_use(str(gone))
+    except (OSError, SystemError_) as error:
+        log.error("%s is left to the next start: %s", gone.name, error)
 
 
 async def unpack(helpers: Helpers, directory: Path, fd: int) -> str:

@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.engine.scopes import shielded
+from reexec.helpers.remove import remove_in_use
+from services.engine.scopes import settled, shielded
+from services.protocol.errors import SystemError_
 
 
 class Scratch:
@@ -25,8 +27,15 @@ class Scratch:
     @contextlib.asynccontextmanager
     async def directory(self) -> AsyncIterator[Path]:
         """A new one, removed with all that is in it."""
-        made = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=self._prefix, dir=self._directory))
+        making = asyncio.to_thread(tempfile.mkdtemp, prefix=self._prefix, dir=self._directory)
+        made = Path(await settled(making))
         try:
             yield made
         finally:
-            await shielded(asyncio.to_thread(shutil.rmtree, made, ignore_errors=True))
+            await shielded(asyncio.to_thread(_remove, made))
+
+
+def _remove(directory: Path) -> None:
+    """What cannot go is left to the next start."""
+    with contextlib.suppress(OSError, SystemError_):
+        remove_in_use(str(directory))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from reexec.helpers import remove as removing
 from services.engine.builder import build as builds
 from services.engine.builder import context
 from services.engine.builder.build import Builder
 from services.engine.containers.create import create
 from services.engine.containers.model import Entry
 from services.engine.containers.services import Services
+from services.engine.images.scratch import Scratch
 from services.engine.rpc import Context
 from services.protocol.api.containers import CreateRequest
 from services.protocol.errors import SystemError_
@@ -74,7 +77,7 @@ def test_one_failure_is_that_builds_alone(world: World, monkeypatch: pytest.Monk
 
 
 def test_a_container_that_was_kept_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    tmp, remove = world.services.data_root / "tmp", context.remove
+    tmp = world.services.data_root / "tmp"
 
     def killed(path: str) -> None:
         raise KeyboardInterrupt
@@ -85,32 +88,35 @@ def test_a_container_that_was_kept_stays(world: World, monkeypatch: pytest.Monke
             directory = await scratch.__aenter__()
             (directory / "file").touch()
             await container(world, directory.name, "kept")
-            patch.setattr(context, "remove", killed)
+            patch.setattr(context, "remove_in_use", killed)
             with pytest.raises(KeyboardInterrupt):
                 context._remove(directory)
-        assert context.remove is remove
         await builder(world).recover()
         assert names(world) == {"kept"} and not list(tmp.iterdir())
 
     asyncio.run(work())
 
 
-def test_a_context_that_is_written_to_while_it_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["build", "load"])
+def test_a_directory_that_is_written_to_while_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    remove, failures = context.remove, [SystemError_("directory not empty")] * 3
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    scratch = Scratch(tmp_path, "load-").directory if kind == "load" else partial(context.scratch, tmp)
+    remove, failures = removing.remove, [SystemError_("directory not empty")] * 3
 
     def race(path: str) -> None:
         if failures:
             raise failures.pop()
         remove(path)
 
-    monkeypatch.setattr(context, "_PAUSE", 0)
-    monkeypatch.setattr(context, "remove", race)
+    monkeypatch.setattr(removing, "_PAUSE", 0)
+    monkeypatch.setattr(removing, "remove", race)
 
     async def work() -> None:
-        async with context.scratch(tmp_path) as directory:
+        async with scratch() as directory:
             (directory / "file").touch()
 
     asyncio.run(work())
-    assert not failures and not list(tmp_path.iterdir())
+    assert not failures and not list(tmp.iterdir())
