@@ -47,6 +47,14 @@ def test_what_differs_no_more_fails() -> None:
     assert passes(agreed, [replace(LISTED, host=True)])
 
 
+def test_what_differs_sometimes_differs_as_it_is_listed() -> None:
+    _, one, _ = played(OUTPUT.splitlines(keepends=True))
+    sometimes = replace(LISTED, sometimes=True)
+    assert passes(Played(one.path, 0, []), [sometimes])
+    assert passes(one, [replace(sometimes, diff=("-old",)), sometimes])
+    assert not passes(one, [replace(sometimes, diff=("-old",))])
+
+
 def test_what_depends_on_the_host_may_differ_in_any_way() -> None:
     _, one, _ = played(OUTPUT.splitlines(keepends=True))
     assert passes(one, [replace(LISTED, host=True, diff=())])
