@@ -1,13 +1,15 @@
 """The engine's ZeroMQ side: ROUTER for requests, PUB for events; verb -> handler.
 
 Life of a request: decoded here, run as a task, answered with exactly one ``Reply``; a ``Cancel``
-or the loss of the engine cancels the task. A request that comes again under an id that is still
+or the loss of the engine cancels the task, and a stream ends when its next item has nobody to go to
+(an API server that is killed sends no ``Cancel``). A request that comes again under an id that is still
 running joins it (the API server repeats after a reconnect).
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -76,6 +78,7 @@ class Router:
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.SNDHWM, 0)
         self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._pub: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
         self._pub.setsockopt(zmq.SNDHWM, 100_000)
 
@@ -156,7 +159,17 @@ class Router:
 
     async def _answer(self, identity: bytes, request: Request) -> None:
         reply = await self._reply(identity, request)
-        await self._router.send_multipart([identity, encode(reply)])
+        await self._send(identity, encode(reply))
+
+    async def _send(self, identity: bytes, data: bytes) -> bool:
+        """False when that API server is gone."""
+        try:
+            await self._router.send_multipart([identity, data])
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            return False
+        return True
 
     async def _reply(self, identity: bytes, request: Request) -> Reply:
         run = self._verbs.get(request.verb)
@@ -165,7 +178,8 @@ class Router:
             return Reply(request.id, failure=failure)
 
         async def send(body: bytes) -> None:
-            await self._router.send_multipart([identity, encode(Item(request.id, body))])
+            if not await self._send(identity, encode(Item(request.id, body))):
+                raise asyncio.CancelledError
 
         context = Context(request.id, request.attempt, lambda: self._take_fds(request.ticket))
         try:
