@@ -11,8 +11,13 @@ from pathlib import Path
 
 import docker
 
+from tests.harness.builds import workers
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
+
+#: What is said of images in the builder's tables.
+_CACHED = """SELECT image_id FROM build_cache UNION SELECT image_id FROM build_results
+    UNION SELECT image_id FROM build_uses"""
 
 
 def clean(engine: Engine, keep: str) -> None:
@@ -62,6 +67,29 @@ def check(engine: Engine, name: str) -> None:
     wait_until(lambda: os.listdir(engine.data_root / "tmp") == ["root"], "contexts of builds are removed")
     assert os.listdir(engine.data_root / "volumes") == []
     _check_rules(engine)
+
+
+def check_builds(engine: Engine) -> None:
+    """Of builds whose images and cache are removed nothing is left but the one image that they began with."""
+    wait_until(lambda: not list(workers(engine)), "no helper is at work")
+    wait_until(lambda: not os.listdir(engine.data_root / "buildcache"), "cache mounts are gone")
+    overlay = engine.data_root / "overlay2"
+
+    def agrees() -> bool:
+        with contextlib.closing(_database(engine)) as database:
+            cached = database.execute(_CACHED).fetchall()
+            images = database.execute("SELECT id FROM images").fetchall()
+            bases = {base for (base,) in database.execute("SELECT cache_id FROM layers")}
+        splits = {path.stem for path in (engine.data_root / "image/overlay2/layerdb").iterdir()}
+        links = {os.readlink(path).split("/")[1] for path in (overlay / "l").iterdir()}
+        layers = {path.name for path in overlay.iterdir()} - {"l", "trash"}
+        return not cached and len(images) == 1 and splits == bases and links == layers
+
+    wait_until(agrees, "the database, the layers, their names and their splits have nothing of builds")
+
+
+def _database(engine: Engine) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{engine.data_root}/engine.db?mode=ro", uri=True)
 
 
 def _check_rules(engine: Engine) -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import io
 import os
 import re
-import sqlite3
 import tarfile
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from tests.e2e import leftovers
 from tests.e2e.crash import check_no_orphans
 from tests.e2e.test_crash_points import LAST, _is_steady, _victim
 from tests.harness import crashpoints
-from tests.harness.builds import workers
 from tests.harness.crashpoints import CALLS, CrashPoint
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
@@ -156,10 +153,10 @@ def _play(engine: Engine, build: Build, context: Path, service: str, group: str,
         reached = point.reached
     engine.wait_ready()
     if not build.flags and service == "engine":
-        leftovers_of_build(engine)
+        _wait_for_containers(engine)
     again = engine.docker(*named(_AGAIN), check=build.name != "failing")
     if build.cached:
-        lost = finished(cut.stdout) - from_cache(again.stdout)
+        lost = _finished(cut.stdout) - _from_cache(again.stdout)
         assert not lost, f"not from the cache: {lost}\n{cut.stdout}{cut.stderr}\n{again.stdout}"
     if build.name != "failing":
         looked = engine.docker("run", "--rm", "point", "sh", "-c", build.look).stdout
@@ -167,7 +164,7 @@ def _play(engine: Engine, build: Build, context: Path, service: str, group: str,
     return reached
 
 
-def leftovers_of_build(engine: Engine) -> None:
+def _wait_for_containers(engine: Engine) -> None:
     def none() -> bool:
         return len(engine.client.api.containers(all=True)) == 1
 
@@ -178,7 +175,7 @@ def _steps(output: str) -> list[str]:
     return re.split(r"^Step \d+/\d+ : ", output, flags=re.MULTILINE)[1:]
 
 
-def finished(output: str) -> set[str]:
+def _finished(output: str) -> set[str]:
     """What a build has said is done: steps and their images."""
     return {
         f"{step.splitlines()[0]} {found[-1]}"
@@ -187,9 +184,9 @@ def finished(output: str) -> set[str]:
     }
 
 
-def from_cache(output: str) -> set[str]:
+def _from_cache(output: str) -> set[str]:
     cached = [one for one in _steps(output) if one.startswith("FROM") or "Using cache" in one]
-    return finished("".join(f"Step 1/1 : {one}" for one in cached))
+    return _finished("".join(f"Step 1/1 : {one}" for one in cached))
 
 
 def _check(engine: Engine, name: str, mounts: list[str]) -> None:
@@ -203,24 +200,4 @@ def _check(engine: Engine, name: str, mounts: list[str]) -> None:
     check_no_orphans(engine, set())
     leftovers.check(engine, name)
     wait_until(lambda: leftovers.mounts(engine) == mounts, "no mount is left")
-    wait_until(lambda: not list(workers(engine)), "no helper is left")
-    caches = engine.data_root / "buildcache"
-    wait_until(lambda: not list(caches.iterdir()), "cache mounts are gone")
-    wait_until(lambda: not _rows(engine, _CACHE), "the build cache is empty")
-    wait_until(lambda: len(_rows(engine, "SELECT id FROM images")) == 1, "no image is left")
-    bases = _rows(engine, "SELECT cache_id FROM layers")
-    splits = {p.stem for p in (engine.data_root / "image/overlay2/layerdb").iterdir()}
-    assert splits == bases, (splits, bases)
-    links = {os.readlink(p).split("/")[1] for p in (engine.data_root / "overlay2/l").iterdir()}
-    dirs = {p.name for p in (engine.data_root / "overlay2").iterdir()} - {"l", "trash"}
-    assert links == dirs, links ^ dirs
-
-
-_CACHE = (
-    "SELECT image_id FROM build_cache UNION SELECT * FROM build_results UNION SELECT image_id FROM build_uses"
-)
-
-
-def _rows(engine: Engine, sql: str) -> set[str]:
-    with closing(sqlite3.connect(f"file:{engine.data_root}/engine.db?mode=ro", uri=True)) as database:
-        return {row[0] for row in database.execute(sql)}
+    leftovers.check_builds(engine)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
 
+from services.engine.builder.context import PREFIX
 from services.protocol import jsonlines
 from services.protocol.errors import WharfError
 
@@ -19,6 +20,11 @@ from services.protocol.errors import WharfError
 _BACKLOG = 256
 #: Bytes of a stage's output that are kept in memory; the rest is in a file without a name.
 _IN_MEMORY = 256 << 10
+
+
+def _spool(tmp: Path) -> IO[bytes]:
+    """A file without a name; where the file system has none, it has that of a build's for a moment."""
+    return tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix=PREFIX, dir=str(tmp))
 
 
 class BuildFailed(WharfError):
@@ -61,7 +67,7 @@ class Output(Speech):
 
     def __init__(self, tmp: Path, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._kept: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(tmp))  # noqa: SIM115
+        self._kept = _spool(tmp)
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(_BACKLOG)
 
     async def line(self, line: bytes) -> None:
@@ -101,7 +107,7 @@ class StageOutput(Speech):
 
     def __init__(self, output: Output, tmp: Path) -> None:
         self._output = output
-        self._kept: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(tmp))  # noqa: SIM115
+        self._kept = _spool(tmp)
         self._told = 0
         self._live = False
 
