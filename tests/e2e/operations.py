@@ -17,6 +17,12 @@ class Operation:
     prepare: tuple[tuple[str, ...], ...] = ()
     then: tuple[tuple[str, ...], ...] = ()
     finish: tuple[tuple[str, ...], ...] = ()
+    stdin: str | None = None
+
+    @property
+    def is_on_running(self) -> bool:
+        """A container is started for it, whose shim can be killed, too."""
+        return any(command[0] == "run" for command in self.prepare)
 
 
 OPERATIONS = (

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 
+import docker
 import psutil
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from tests.e2e import leftovers
 from tests.e2e.crash import check_no_orphans, is_counted, logged
 from tests.e2e.operations import OPERATIONS, Operation
 from tests.e2e.operations_containers import CONTAINERS
+from tests.e2e.operations_processes import PROCESSES
 from tests.harness import crashpoints
 from tests.harness.crashpoints import CALLS, CrashPoint
 from tests.harness.engine import Engine
@@ -32,11 +36,28 @@ LAST = int(os.environ.get("WHARFD_CRASH_POINTS", "0"))
 def _victim(engine: Engine, service: str) -> int:
     """Pid to kill: a service's (the API server's worker, not who watches it), or the zygote's, with which
     everything that it forks is watched."""
+    if service == "shim":
+        return psutil.Process(_init(engine)).ppid()
     pid = engine.service_pids()["containerd-shim" if service == "zygote" else service]
     if service not in ("zygote", "apiserver"):
         return pid
     wait_until(lambda: len(psutil.Process(pid).children()) == 1, f"{service} has forked")
     return psutil.Process(pid).children()[0].pid
+
+
+def _init(engine: Engine) -> int:
+    """The pid of the operation's container; 0 if it does not run, or not any more."""
+    try:
+        return int(engine.client.api.inspect_container("point")["State"]["Pid"])
+    except docker.errors.NotFound:
+        return 0
+
+
+def _start_again(engine: Engine, operation: Operation, init: int) -> None:
+    """After its shim has died: the container has ended, and can be started."""
+    wait_until(lambda: _init(engine) != init, "the end of the container is known")
+    if operation.then:
+        engine.docker("start", "point")
 
 
 def _is_steady(engine: Engine) -> bool:
@@ -51,9 +72,13 @@ def _play(engine: Engine, operation: Operation, service: str, group: str, number
     for command in operation.prepare:
         engine.docker(*command)
     wait_until(lambda: _is_steady(engine), "services run")
-    with CrashPoint(_victim(engine, service), group, number) as point:
-        engine.docker(*operation.act, check=False)
+    init = _init(engine) if service == "shim" else 0
+    victim = _victim(engine, service)
+    with CrashPoint(victim, group, number) as point:
+        engine.docker(*operation.act, check=False, stdin=operation.stdin)
         reached = point.reached
+    if init and not psutil.pid_exists(victim):
+        _start_again(engine, operation, init)
     engine.wait_ready()
     check_no_orphans(engine, set())
     for command in operation.then:
@@ -63,11 +88,17 @@ def _play(engine: Engine, operation: Operation, service: str, group: str, number
     return reached
 
 
+def _tried() -> Iterator[ParameterSet]:
+    for operation in OPERATIONS + CONTAINERS + PROCESSES:
+        shim = ["shim"] if operation.is_on_running else []
+        for service in ["engine", "zygote", "containerd-shim", "apiserver", *shim]:
+            yield pytest.param(operation, service, id=f"{operation.name}-{service}")
+
+
 @pytest.mark.skipif(not LAST, reason="WHARFD_CRASH_POINTS is not set")
 @pytest.mark.skipif(not crashpoints.available(), reason="there is no strace")
 @pytest.mark.parametrize("group", CALLS)
-@pytest.mark.parametrize("service", ["engine", "zygote", "containerd-shim", "apiserver"])
-@pytest.mark.parametrize("operation", OPERATIONS + CONTAINERS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize(("operation", "service"), _tried())
 def test_killed_at(engine: Engine, name: str, operation: Operation, service: str, group: str) -> None:
     engine.docker("run", "-d", "--name", name, "busybox", "sh", "-c", _COUNTER)
     pid = engine.client.api.inspect_container(name)["State"]["Pid"]

@@ -34,8 +34,11 @@ def _hand_over(path: os.PathLike[str], exec_: Exec, fd: int) -> None:
     attach = Attach(exec_id=exec_.id, stdout=True, stderr=True, multiplexed=False, start=True)
     with fdpass.connect(str(path)) as connection:
         envelope = fdpass.HandoverEnvelope(payload=msgspec.msgpack.encode(attach))
-        fdpass.send(connection, envelope, [fd])
-        acknowledgement, fds = fdpass.receive(connection, fdpass.HandoverAck)
+        try:
+            fdpass.send(connection, envelope, [fd])
+            acknowledgement, fds = fdpass.receive(connection, fdpass.HandoverAck)
+        except OSError as error:  # the shim has died with the message unread (unix(7))
+            raise Unavailable(f"the exec could not be started: {error}") from error
     for passed in fds:
         os.close(passed)
     if acknowledgement.failure is not None:
