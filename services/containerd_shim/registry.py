@@ -121,8 +121,7 @@ class Registry:
             await link.synchronised()
         except Unavailable as error:
             reason = _last_line(directory / "shim.log")
-            socket.unlink(missing_ok=True)
-            (directory / state.STATE_FILE).unlink(missing_ok=True)
+            shutil.rmtree(directory, ignore_errors=True)
             raise Unavailable(f"the shim of container {request.id} did not start: {reason}") from error
         self._links[request.id] = link
 
@@ -139,8 +138,8 @@ class Registry:
         directory = self._exec_root.shim_dir(container_id)
         known = state.load(directory)
         if known is None:
-            self._exec_root.shim_socket(container_id).unlink(missing_ok=True)
-            return  # a bundle without a shim, or a shim that never came up
+            shutil.rmtree(directory, ignore_errors=True)
+            return  # the shim never came up, or its deletion was cut off
         record = known if known.lost else await self._end_lost(directory, known)
         self._lost[container_id] = record
         for event in lost_events(record, max(time.time_ns(), self._events.latest(container_id) + 1)):

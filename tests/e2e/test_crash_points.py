@@ -98,7 +98,7 @@ def _tried() -> Iterator[ParameterSet]:
 @pytest.mark.skipif(not LAST, reason="WHARFD_CRASH_POINTS is not set")
 @pytest.mark.skipif(not crashpoints.available(), reason="there is no strace")
 @pytest.mark.parametrize("group", CALLS)
-@pytest.mark.parametrize(("operation", "service"), _tried())
+@pytest.mark.parametrize(("operation", "service"), list(_tried()))
 def test_killed_at(engine: Engine, name: str, operation: Operation, service: str, group: str) -> None:
     engine.docker("run", "-d", "--name", name, "busybox", "sh", "-c", _COUNTER)
     pid = engine.client.api.inspect_container(name)["State"]["Pid"]

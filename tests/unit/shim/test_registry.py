@@ -34,6 +34,9 @@ class Zygote:
         self._reclaim = reclaim
         self.asked = 0
 
+    async def fork_shim(self, directory: Path, request: bytes, listener: socket.socket) -> int:
+        return 1 << 30
+
     async def reclaim(self, directory: Path) -> None:
         self.asked += 1
         self._reclaim(directory)
@@ -196,6 +199,31 @@ def test_a_shim_that_dies_over_its_deletion_is_deleted(tmp_path: Path, removed: 
         assert not shim.directory.exists()
         with pytest.raises(NotFound):
             await world.call("State", pb.StateRequest(id="c"), pb.StateResponse)
+        await world.close()
+
+    run(test())
+
+
+def test_a_shim_that_does_not_come_up_leaves_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path, Zygote(killed))
+        with pytest.raises(Unavailable, match="the shim of container c did not start: no reason is known"):
+            await world.registry.start(pb.StartShimRequest(id="c"))
+        assert list(world.exec_root.shims.iterdir()) == []
+        await world.close()
+
+    run(test())
+
+
+def test_what_was_left_by_a_shim_that_did_not_come_up_is_removed(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path, Zygote(killed))
+        directory = world.exec_root.shim_dir("c")
+        directory.mkdir(parents=True)
+        fdpass.listen(world.exec_root.shim_socket("c")).close()
+        (directory / "shim.log").touch()
+        await world.registry.recover()
+        assert list(world.exec_root.shims.iterdir()) == []
         await world.close()
 
     run(test())
