@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Awaitable, Coroutine
 from typing import Any
@@ -119,11 +120,14 @@ async def _record_exit(services: Services, entry: Entry, exit_: pb.TaskExit) -> 
 async def _acknowledge(services: Services, entry: Entry) -> None:
     """What follows an exit happens all the same: a shim that cannot be told goes with the container."""
     try:
-        await services.shims.delete(entry.id)
-    except NotFound:
-        pass
+        with contextlib.suppress(NotFound):
+            await services.shims.delete(entry.id)
     except Unavailable as error:
         log.warning("the shim of container %s has not ended: %s", entry.id, error)
+        return
+    directory = services.exec_root.shim_dir(entry.id)
+    if directory.exists():  # an exec's end was recorded there while the shim removed it
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 async def _acknowledge_stale(services: Services, entry: Entry, exit_: pb.TaskExit) -> None:

@@ -372,6 +372,21 @@ def test_the_loss_of_a_shim_of_which_nothing_is_known_is_an_exit(tmp_path: Path)
     run(test())
 
 
+def test_what_is_written_beside_a_shim_while_it_ends_goes_with_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        await _watched(world)
+        entry = await world.container()
+        await start.start(world.services, entry)
+        directory = world.services.exec_root.shim_dir(entry.id)
+        (directory / "execs").mkdir()  # by an exec that ends as well
+        world.shims.end(entry.id, 0)
+        await eventually(lambda: entry.state.status is Status.EXITED and not directory.exists())
+        await world.close()
+
+    run(test())
+
+
 def test_a_dead_shim_is_not_in_the_way_of_a_start(tmp_path: Path) -> None:
     """It was forked for an attach, and its loss comes after the start."""
 
