@@ -91,16 +91,18 @@ def test_in_copy(engine: Engine, source: str) -> None:
 
 
 def _in_copy(engine: Engine, source: str, number: str) -> bool:
-    """False if the copy was over before it was seen."""
+    """False if the copy was over before it was seen, or before the engine was killed."""
     names = {f"many__{number}": "x" * 2000 for number in range(MANY)}
     begin = steps(number, "")
     if source == "stage":
         begin = f"FROM busybox AS other\nCOPY many /m\n{begin}COPY --from=other /m /c\n"
     first = said(post(engine, files(Dockerfile=begin.split("COPY --from")[0], **names)))
     assert "Successfully built" in first
-    before = traces_at_rest(engine)
+    before, images = traces_at_rest(engine), engine.docker("images", "-aq").stdout.split()
     context = files(Dockerfile=begin if source == "stage" else f"{begin}COPY many /c\n", **names)
     if not crash(engine, context, helper(engine, "docker-buildcopy")):
+        return False
+    if len(engine.docker("images", "-aq").stdout.split()) > len(images):
         return False
     wait_for_traces(engine, before)
     again = said(post(engine, context))

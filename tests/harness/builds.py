@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
+import sqlite3
 import subprocess
 import tarfile
 import time
@@ -114,9 +116,24 @@ def traces(engine: Engine) -> set[str]:
 
 
 def traces_at_rest(engine: Engine) -> set[str]:
-    """:func:`traces` when what a build before has asked of helpers has ended, processes and all."""
-    wait_until(lambda: not any(workers(engine)), "no helper is at work")
+    """:func:`traces` when what a build before has begun has ended: helpers and removals."""
+    wait_until(lambda: not any(workers(engine)) and _are_settled(engine), "nothing is at work")
     return traces(engine)
+
+
+def _are_settled(engine: Engine) -> bool:
+    """Layers' directories are those that the database knows: a container is listed no more a moment
+    before its layer goes."""
+    with contextlib.closing(
+        sqlite3.connect(f"file:{engine.data_root}/engine.db?mode=ro", uri=True)
+    ) as database:
+        images = {row[0] for row in database.execute("SELECT cache_id FROM layers")}
+        containers = {row[0] for row in database.execute("SELECT container_id FROM rw_layers")}
+    names = {path.name for path in (engine.data_root / "overlay2").iterdir()} - {"l", "trash"}
+    listed = set(engine.docker("ps", "-aq", "--no-trunc").stdout.split())
+    return containers == listed and {name for name in names if not name.endswith("-init")} == (
+        images | containers
+    )
 
 
 def wait_for_traces(engine: Engine, wanted: set[str], timeout: float = 90) -> None:
