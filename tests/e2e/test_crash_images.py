@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 from tests.harness.engine import Engine
 from tests.harness.images import busybox_layer
 from tests.harness.readiness import wait_until
+from tests.harness.stored import Stored
 from tests.integration.registry.conftest import layer
 from tests.integration.registry.servers import BINARY, Registry
 from tests.suites.trees import image_archive
@@ -29,50 +29,17 @@ LAYERS = [busybox_layer(), *(layer({f"{n}/{i}": os.urandom(3000) for i in range(
 NAME = "crash:1"
 
 
-class State:
-    """The database and the directories of a daemon that is not at work."""
-
-    def __init__(self, engine: Engine) -> None:
-        root = engine.data_root
-        with sqlite3.connect(f"file:{root / 'engine.db'}?mode=ro", uri=True) as database:
-            self.layers = {row[0] for row in database.execute("SELECT cache_id FROM layers")}
-            self.images = {
-                row[0].removeprefix("sha256:") for row in database.execute("SELECT id FROM images")
-            }
-            named = database.execute("SELECT image_id FROM image_names")
-            self.named = {row[0].removeprefix("sha256:") for row in named}
-        database.close()
-        containers = {path.name for path in (root / "containers").iterdir()}
-        driver = {path.name for path in (root / "overlay2").iterdir()} - {"l", "trash"}
-        # What the engine puts over an image for its containers goes with the image.
-        self.inits = {name.removesuffix("-init") for name in driver if name.endswith("-init")} - containers
-        self.directories = {name for name in driver if not name.endswith("-init")} - containers
-        stored = root / "image" / "overlay2"
-        self.splits = {path.name.removesuffix(".split") for path in (stored / "layerdb").glob("*.split")}
-        self.blobs = {path.name for path in (stored / "imagedb").rglob("*") if path.is_file()}
-        self.temporary = [path.name for path in (root / "tmp").iterdir()]
-        self.trash = [path.name for path in (root / "overlay2").glob("trash/*")]
-
-    def problem(self) -> str:
-        """What does not agree, "" if everything does."""
-        pairs = {
-            "layers and directories": (self.layers, self.directories),
-            "layers and splits": (self.layers, self.splits),
-            "images and their configurations": (self.images, self.blobs),
-            "names of images that are not there": (self.named - self.images, set()),
-            "temporary files": (set(self.temporary) - {"root"}, set()),
-            "trash": (set(self.trash), set()),
-            "directories over images that are not there": (self.inits - self.layers - {"0" * 64}, set()),
-        }
-        return "; ".join(f"{what}: {one ^ other}" for what, (one, other) in pairs.items() if one != other)
-
-
 def agree(engine: Engine) -> None:
     """Soon: what was removed goes in the background."""
+
+    def stored() -> Stored:
+        containers = {path.name for path in (engine.data_root / "containers").iterdir()}
+        return Stored(engine.data_root, containers=containers)
+
     try:
-        wait_until(lambda: not State(engine).problem(), "database and disk agree")
+        wait_until(lambda: not stored().problem(), "database and disk agree")
     except TimeoutError:
-        raise AssertionError(f"{State(engine).problem()}\n{engine.log_tail()}") from None
+        raise AssertionError(f"{stored().problem()}\n{engine.log_tail()}") from None
 
 
 def check(engine: Engine) -> None:

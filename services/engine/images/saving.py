@@ -5,6 +5,8 @@ Layers are put together by a helper that writes to the client; only the document
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
 import os
 import secrets
@@ -27,6 +29,8 @@ from services.protocol.errors import NotFound, SystemError_
 from services.protocol.fdpass import Handover
 
 _PREFIX = "save-"
+#: Seconds until a plan that no helper has read is removed: its client, the API server or the helper has gone.
+PLAN_LIFETIME = 120.0
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -101,6 +105,9 @@ class Saver:
         plan = self._tmp / f"{_PREFIX}{secrets.token_hex(8)}"
         fd = os.open(plan, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
+            asyncio.get_running_loop().call_later(
+                PLAN_LIFETIME, functools.partial(plan.unlink, missing_ok=True)
+            )
             file.write(msgspec.msgpack.encode(layout.entries()))
         return self._helpers.handover(["docker-save", str(plan)])
 

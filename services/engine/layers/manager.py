@@ -7,11 +7,12 @@ is made once per image. Creating one makes a few directories; nothing is mounted
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import posixpath
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -43,6 +44,14 @@ log = logging.getLogger(__name__)
 def _log_failure(future: Future[None]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
         log.error("a layer was not written to the database", exc_info=error)
+
+
+@contextlib.contextmanager
+def _reported(layer: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        log.error("what is left of layer %s cannot be removed: %s", layer, error)
 
 
 class LayerManager:
@@ -172,10 +181,11 @@ class LayerManager:
         return str(self.driver.difference(container_id) or "")
 
     async def remove(self, container_id: str) -> None:
-        chain = self._containers.pop(container_id, None)
+        # Known until its directory has gone: a removal that fails is repeated as a whole.
         await self._discard(container_id)
         # Also where the image's layers are lost, and the container's was not taken up.
         self._submit("DELETE FROM rw_layers WHERE container_id=?", container_id)
+        chain = self._containers.pop(container_id, None)
         if chain is not None:
             await self.release(chain)
 
@@ -307,13 +317,17 @@ class LayerManager:
         await self._helpers.run(document("docker-untar", arguments), {"stdin": fd})
 
     async def sweep(self, known: set[str]) -> None:
+        """Remove what belongs to no layer, and to none of the containers *known*. What cannot be removed does
+        not keep the rest, nor the engine."""
         for container_id in set(self._containers) - known:
-            await self.remove(container_id)
+            with _reported(container_id):
+                await self.remove(container_id)
         await self.chains.release_unused()
         bases = self.chains.directories()
         # What belongs to a known container stays even where its image is lost: it is the user's work.
         keep = bases | known | set(self._containers) | {f"{base}-init" for base in (*bases, NO_LAYER)}
         for layer in await asyncio.to_thread(self.driver.layers):
             if layer not in keep:
-                self.driver.discard(layer)
+                with _reported(layer):
+                    self.driver.discard(layer)
         self._trash.kick()

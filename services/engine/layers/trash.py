@@ -42,12 +42,14 @@ class Trash:
             self._more = False
             await asyncio.sleep(_DELAY)
             paths = [str(self._directory / name) for name in os.listdir(self._directory)]
-            try:
-                for start in range(0, len(paths), _BATCH):
+            failed = False
+            for start in range(0, len(paths), _BATCH):
+                try:
                     await self._helpers.run(["docker-remove", *paths[start : start + _BATCH]])
-                attempts = 0
-            except WharfError as error:
-                log.warning("removed layers are not deleted yet: %s", error)
-                attempts += 1
+                except WharfError as error:
+                    log.warning("removed layers are not deleted yet: %s", error)
+                    failed = True
+            attempts = attempts + 1 if failed else 0
+            if failed:
                 self._more = True
                 await asyncio.sleep(_RETRY)

@@ -15,6 +15,7 @@ from services.engine.contracts import ContainerUse
 from services.engine.events import Events
 from services.engine.graphdrivers import choose
 from services.engine.images import ImageManager
+from services.engine.images.layerblobs import SCHEMA as LAYER_BLOBS
 from services.engine.layers import LayerManager
 from services.engine.store import Store
 from services.engine.volumes import VolumeManager
@@ -28,10 +29,11 @@ class Storage:
 
     def __init__(self, root: Path, driver: str) -> None:
         self.root = root
-        self.helpers = ForkedHelpers()
+        self.helpers = self.make_helpers()
         self.containers: list[ContainerUse] = []
         self.published: list[tuple[str, str, str]] = []
-        self.store = Store(root / "engine.db", (layers.SCHEMA, images.SCHEMA, volumes.SCHEMA))
+        schemas = (layers.SCHEMA, images.SCHEMA, LAYER_BLOBS, volumes.SCHEMA)
+        self.store = Store(root / "engine.db", schemas)
         events = Events(self._published)
         graph = choose(root, driver, [], self.helpers)
         self.layers = LayerManager(self.store, graph, self.helpers, root)
@@ -39,6 +41,9 @@ class Storage:
             self.store, self.layers, events, self.helpers, root, lambda: self.containers
         )
         self.volumes = VolumeManager(self.store, events, root, lambda: self.containers)
+
+    def make_helpers(self) -> ForkedHelpers:
+        return ForkedHelpers()
 
     def _published(self, published: Published) -> None:
         event = published.event
