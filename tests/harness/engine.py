@@ -127,6 +127,7 @@ class Engine:
         """Send a signal to services at once, and see them gone (each is restarted by its supervisor)."""
         wait_until(lambda: set(names) <= self.service_pids().keys(), f"{', '.join(names)} run")
         pids = self.service_pids()
+        wait_until(lambda: all(self._is_executed(pids[name]) for name in names), "services are executed")
         workers = psutil.Process(pids["apiserver"]).children() if "apiserver" in names else []
         handles = [os.pidfd_open(pids[name]) for name in names]
         for handle in handles:
@@ -139,6 +140,12 @@ class Engine:
             lambda: all(self.service_pids().get(name, pids[name]) != pids[name] for name in names),
             f"{', '.join(names)} restarted",
         )
+
+    def _is_executed(self, pid: int) -> bool:
+        """What supervisord has forked has its handlers up to execve(2): a SIGTERM before is lost."""
+        assert self.process is not None
+        one, other = (Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, self.process.pid))
+        return one != other
 
     # -- its clients --------------------------------------------------------------------------
 
