@@ -291,6 +291,8 @@ class Proxy:
         if (old := self._ports.pop(message.key, None)) is not None:
             old.close()
         if isinstance(message, RelayRemove):
+            for fd in fds:
+                os.close(fd)
             return
         sock = socket.socket(fileno=fds[0])
         kind = _TcpPort if message.protocol == "tcp" else _UdpPort

@@ -4,7 +4,8 @@
 
     engine                            docker-proxy
        | -- RelayAdd + fd ------------> |   serves the socket from now on; replaces the same key
-       | -- RelayRemove --------------> |   stops; its connections end
+       | -- RelayRemove + fd ---------> |   stops; its connections end; then it closes the descriptor, by
+       |                                |   which the engine sees that the port is free
 
 The helper outlives the engine while it has ports to serve: containers do, too. The next engine
 connects to the helper's own socket (``listener``), takes over the ports, and tells on as above::

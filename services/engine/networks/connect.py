@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from contextlib import ExitStack
 import msgspec
 
 from services.engine.contracts import ContainerNetworks, NetworkedContainer
-from services.engine.networks import checks, endpoint_options, etcfiles, namespace, views
+from services.engine.networks import checks, endpoint_options, etcfiles, hostsfile, namespace, views
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.model import (
     HOST,
@@ -24,12 +25,15 @@ from services.engine.networks.model import (
     NetworkRecord,
     SandboxRecord,
 )
+from services.engine.networks.netlink import NetlinkError
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
 from services.engine.networks.sandboxes import Sandboxes
 from services.engine.scopes import Undo, settled
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import Forbidden, InvalidParameter, NotFound, SystemError_, WharfError
+
+log = logging.getLogger(__name__)
 
 _SHARED = (
     "container sharing network namespace with another container or host cannot be connected to any "
@@ -203,7 +207,7 @@ class Connector:
             endpoint = self._sandboxes.reserve_endpoint(network, settings, sandbox)
             sandbox.endpoints.append(endpoint)
             self._sandboxes.keep(sandbox)
-            undo.push(functools.partial(self._take_back, sandbox, before))
+            undo.push(functools.partial(self._take_back, sandbox, before, container.pid))
             with ExitStack() as ports:
                 self._choose_gateway(sandbox, ports)
                 ports.pop_all()
@@ -219,7 +223,7 @@ class Connector:
         """It has joined: in its hosts file, and in its record."""
         if endpoint.ipv4 and container.hosts_path:
             line = etcfiles.host_line(endpoint.ipv4, sandbox.hostname, sandbox.domainname)
-            await self._kernel.run(_edit, container.hosts_path, "", line)
+            await self._kernel.run(hostsfile.edit, container.hosts_path, lambda _: False, line)
         await self._tell(sandbox, container)
 
     def _choose_gateway(self, sandbox: SandboxRecord, undo: ExitStack) -> None:
@@ -269,15 +273,14 @@ class Connector:
         old, new = self._sandboxes.port_rules(before), self._sandboxes.port_rules(sandbox)
         self._kernel.change_ports(set(old) - set(new), set(new) - set(old))
 
-    async def _take_back(self, sandbox: SandboxRecord, before: SandboxRecord) -> None:
+    async def _take_back(self, sandbox: SandboxRecord, before: SandboxRecord, pid: int) -> None:
         """A connect that failed: the sandbox is what it was, its interfaces too when this returns."""
         kept = {endpoint.id for endpoint in before.endpoints}
-        for endpoint in sandbox.endpoints:
-            if endpoint.id not in kept:
-                if endpoint.host_interface:
-                    # In the thread that may still be making it.
-                    await self._kernel.run(self._kernel.links.delete, [endpoint.host_interface])
-                self._sandboxes.release_endpoint(endpoint)
+        joined = [endpoint for endpoint in sandbox.endpoints if endpoint.id not in kept]
+        # In the thread that may still be making it.
+        await self._kernel.run(self._unmake, joined, before, _copy(sandbox), pid)
+        for endpoint in joined:
+            self._sandboxes.release_endpoint(endpoint)
         if not before.ports:
             self._sandboxes.unpublish(sandbox)
         sandbox.endpoints = before.endpoints
@@ -295,19 +298,32 @@ class Connector:
             self._choose_gateway(sandbox, ports)
             ports.pop_all()
         await self._records.save_sandbox(sandbox)
-        await self._kernel.run(self._unmake, endpoint, sandbox, before, container.pid)
+        await self._kernel.run(self._unmake, [endpoint], sandbox, before, container.pid)
         self._sandboxes.release_endpoint(endpoint)
         if endpoint.ipv4 and container.hosts_path:
-            await self._kernel.run(_edit, container.hosts_path, endpoint.ipv4, "")
+            address = endpoint.ipv4
+            await self._kernel.run(
+                hostsfile.edit, container.hosts_path, lambda one: one.split()[:1] == [address], ""
+            )
         await self._tell(sandbox, container)
 
     def _unmake(
-        self, endpoint: EndpointRecord, sandbox: SandboxRecord, before: SandboxRecord, pid: int
+        self, endpoints: list[EndpointRecord], sandbox: SandboxRecord, before: SandboxRecord, pid: int
     ) -> None:
-        """In the network thread. Waited for: the user looks for the interface next."""
-        if endpoint.host_interface:
-            self._kernel.links.delete([endpoint.host_interface])
-        self._reroute(sandbox, before, pid)
+        """In the network thread. Waited for: the user looks for the interface next.
+
+        Nothing turns it back: the container may be ending, and what is left must be given back.
+        """
+        names = [one.host_interface for one in endpoints if one.host_interface]
+        try:
+            self._kernel.links.delete(names)
+        except NetlinkError as error:
+            log.warning("links %s are removed later: %s", ", ".join(names), error)
+            self._kernel.remove_links(names)
+        try:
+            self._reroute(sandbox, before, pid)
+        except OSError as error:
+            log.warning("routes of container %s: %s", sandbox.container_id, error)
 
 
 def _dns_names(container: NetworkedContainer, settings: EndpointSettings) -> list[str]:
@@ -316,19 +332,3 @@ def _dns_names(container: NetworkedContainer, settings: EndpointSettings) -> lis
 
 def _copy(sandbox: SandboxRecord) -> SandboxRecord:
     return msgspec.structs.replace(sandbox, endpoints=list(sandbox.endpoints), ports=list(sandbox.ports))
-
-
-def _edit(path: str, without: str, line: str) -> None:
-    """``/etc/hosts`` of a running container: written in place, for it is bind-mounted there."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return
-    with os.fdopen(descriptor, "r+", errors="surrogateescape") as file:
-        lines = file.readlines()
-        kept = [one for one in lines if not without or one.split()[:1] != [without]]
-        if kept and line and not kept[-1].endswith("\n"):
-            kept[-1] += "\n"
-        file.seek(0)
-        file.write("".join(kept) + line)
-        file.truncate()

@@ -15,6 +15,7 @@ from services.engine.networks.dns.service import DnsService
 from services.engine.networks.drivers.base import Driver
 from services.engine.networks.drivers.bridge import BridgeDriver
 from services.engine.networks.drivers.null import HostDriver, NullDriver
+from services.engine.networks.halfway import Halfway
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.manage import Manager
 from services.engine.networks.model import NetworkSettings
@@ -71,10 +72,12 @@ class NetworkController:
         self._locks = KeyedLocks()
         self._manager = Manager(self._records, self._registry, self._kernel, self._sandboxes, events)
         self._connector: Connector | None = None
+        self._halfway: Halfway | None = None
 
     def bind(self, containers: ContainerNetworks) -> None:
         """The containers' side of connect and disconnect; the two know each other only here."""
-        self._connector = Connector(self._records, self._registry, self._kernel, self._sandboxes, containers)
+        parts = self._records, self._registry, self._kernel, self._sandboxes, containers
+        self._connector, self._halfway = Connector(*parts), Halfway(*parts)
 
     # NetworkService -----------------------------------------------------------------------------
 
@@ -99,12 +102,19 @@ class NetworkController:
 
     async def restore(self, running: Mapping[str, int]) -> Mapping[str, Ports]:
         if self._kernel.relay is not None:
-            self._kernel.relay.watch(asyncio.get_running_loop())
+            self._kernel.relay.watch(asyncio.get_running_loop(), self._kernel.submit)
             await self._kernel.run(self._kernel.relay.adopt)
         elif self._exec_root is not None:
             await self._kernel.run(retire, self._exec_root)
-        await restore(running, self._records, self._registry, self._kernel, self._ports, self._sandboxes)
-
+        await restore(
+            running,
+            self._records,
+            self._registry,
+            self._kernel,
+            self._ports,
+            self._sandboxes,
+            self._halfway,
+        )
         for record in list(self._sandboxes.by_container.values()):
             try:
                 await self._dns.start(record, running[record.container_id])

@@ -39,6 +39,10 @@ class Kernel:
         """*function* in the network thread, to its end even if the caller is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
+    def submit(self, function: Callable[[], None]) -> None:
+        """As :meth:`run`, for who does not wait; raises ``RuntimeError`` after the end."""
+        self._pool.submit(function)
+
     def change_ports(self, remove: Iterable[PortRule], add: Iterable[PortRule]) -> None:
         """In the network thread: IPv4 by the firewall, the rest by the relay."""
         gone, new = _by_way(remove, self.firewall is not None), _by_way(add, self.firewall is not None)

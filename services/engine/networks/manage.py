@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 from collections.abc import Mapping, Sequence
 
@@ -91,17 +92,20 @@ class Manager:
             raise Forbidden(
                 f"error while removing network: network {record.name} has active endpoints ({listed})"
             )
+        # From here on nobody can join it. A crash before the row is gone brings the network back.
+        self._registry.discard(record)
         await settled(self._take_down(record))
 
     async def _take_down(self, record: NetworkRecord) -> None:
-        # From here on nobody can join it. A crash before the row is gone brings the network back.
-        self._registry.discard(record)
+        driver = self._registry.driver(record)
         try:
-            await self._kernel.run(self._registry.driver(record).remove, record)
-        except WharfError:
+            await self._kernel.run(driver.remove, record)
+            await self._records.delete_network(record.id)
+        except BaseException:
             self._registry.add(record)
+            with contextlib.suppress(WharfError, OSError):  # what went before the failure comes back
+                await self._kernel.run(driver.create, record)
             raise
-        await self._records.delete_network(record.id)
         self._events.publish("network", "destroy", record.id, _attributes(record))
 
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> list[str]:

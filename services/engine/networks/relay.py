@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import os
+import select
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -25,13 +28,15 @@ from services.protocol.relay import RelayAdd, RelayReady, RelayRemove, RelayStat
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a helper has to tell of its ports.
+#: Seconds that a helper has to tell of its ports, and to give ports back.
 _PATIENCE = 20.0
+#: Seconds after which another helper is asked for when there is no zygote to fork it.
+_AGAIN = 1.0
 _decode = msgspec.msgpack.Decoder(RelayState).decode
 
 
 class Relay:
-    """Used in the network thread, and by the loop for the helper's death."""
+    """Used in the network thread, by which the loop has it know of the helper's death."""
 
     def __init__(self, exec_root: ExecRoot, ports: HostPorts) -> None:
         self._exec_root = exec_root
@@ -41,10 +46,12 @@ class Relay:
         self._adopted: dict[str, RelayAdd] = {}
         self._control: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._submit: Callable[[Callable[[], None]], object] = lambda _: None
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop that notices the helper's death."""
+    def watch(self, loop: asyncio.AbstractEventLoop, submit: Callable[[Callable[[], None]], object]) -> None:
+        """The loop that notices the helper's death, and what it has done in the network thread then."""
         self._loop = loop
+        self._submit = submit
 
     def adopt(self) -> None:
         """Take over the helper of an engine before this one; then :meth:`change`, then :meth:`settle`."""
@@ -67,15 +74,11 @@ class Relay:
 
     def settle(self) -> None:
         """What was adopted and is nobody's any more is not served any more."""
-        for key in self._adopted:
-            self._tell(RelayRemove(key))
-        self._adopted.clear()
-        self._host_ports.drop_adopted()
-
-    def _tell(self, message: RelayRemove) -> None:
         if self._control is not None:
             with contextlib.suppress(OSError):
-                fdpass.send(self._control, message)
+                _remove(self._control, self._adopted)
+        self._adopted.clear()
+        self._host_ports.drop_adopted()
 
     def change(self, remove: Iterable[PortRule], add: Iterable[PortRule]) -> None:
         gone = set(remove) & self._rules
@@ -86,8 +89,7 @@ class Relay:
                 if self._rules:
                     self._start()
                 return
-            for rule in gone - new:
-                fdpass.send(self._control, RelayRemove(_key(rule)))
+            _remove(self._control, [_key(rule) for rule in gone - new])
             for rule in new:
                 self._add(self._control, rule)
         except (OSError, WharfError) as error:
@@ -133,11 +135,24 @@ class Relay:
 
     def _ended(self) -> None:
         """On the loop: the helper's side of the connection says something, which is its end."""
+        if self._loop is not None and (control := self._control) is not None:
+            self._loop.remove_reader(control.fileno())
+            with contextlib.suppress(RuntimeError):  # the thread has ended, and so does all of this
+                self._submit(functools.partial(self._lost, control))
+
+    def _lost(self, control: socket.socket) -> None:
+        if control is not self._control:
+            return
         if self._rules:
             log.warning("docker-proxy ended; another one is started")
             self._restart()
         else:
             self._drop()
+
+    def _again(self) -> None:
+        """On the loop."""
+        with contextlib.suppress(RuntimeError):
+            self._submit(lambda: self._restart() if self._control is None and self._rules else None)
 
     def _restart(self) -> None:
         self._drop()
@@ -146,6 +161,8 @@ class Relay:
         except (OSError, WharfError) as error:
             log.error("published ports are not reached by IPv6: docker-proxy cannot be started: %s", error)
             self._drop()
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.call_later, _AGAIN, self._again)
 
     def _drop(self) -> None:
         control, self._control = self._control, None
@@ -160,6 +177,24 @@ class Relay:
 def _forget(loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
     loop.remove_reader(control.fileno())
     control.close()
+
+
+def _remove(control: socket.socket, keys: Iterable[str]) -> None:
+    """When this returns the helper has closed their sockets, and the ports can be bound again."""
+    freed, held = os.pipe2(os.O_CLOEXEC)
+    with open(freed, "rb", buffering=0):
+        with open(held, "wb", buffering=0):
+            for key in keys:
+                fdpass.send(control, RelayRemove(key), [held])
+        if not _is_readable(freed):
+            log.warning("docker-proxy has not given ports back within %g s", _PATIENCE)
+
+
+def _is_readable(descriptor: int) -> bool:
+    """At once or within the time; select(2) knows no descriptors above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(_PATIENCE * 1000))
 
 
 def retire(exec_root: ExecRoot) -> None:

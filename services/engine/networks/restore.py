@@ -6,9 +6,11 @@ import logging
 from collections.abc import Mapping
 
 from services.engine.networks.drivers.bridge import bridge_rules
+from services.engine.networks.halfway import Halfway
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.links import Link
 from services.engine.networks.model import NetworkRecord, SandboxRecord
+from services.engine.networks.netlink import NetlinkError
 from services.engine.networks.ports import HostPorts
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
@@ -25,12 +27,15 @@ async def restore(
     kernel: Kernel,
     ports: HostPorts,
     sandboxes: Sandboxes,
+    halfway: Halfway | None,
 ) -> None:
     """Sandboxes of *running* containers are kept with all they have; others are released."""
     await registry.ensure_predefined()
     kept: list[SandboxRecord] = []
     for record in records.sandboxes():
         if record.container_id in running:
+            if halfway is not None:
+                await halfway.correct(record, running[record.container_id])
             _keep(record, registry, ports)
             sandboxes.keep(record)
             kept.append(record)
@@ -54,7 +59,10 @@ async def restore(
             log.error("network %s could not be restored: %s", network.name, error)
     await kernel.run(_reconnect, kernel, registry, kept)
     known = {endpoint.host_interface for record in kept for endpoint in record.endpoints}
-    kernel.remove_links(_orphans(await kernel.run(kernel.links.links), bridges, known))
+    # Waited for: what is begun anew gives its interface the same name, in the same namespace.
+    await kernel.run(_remove_orphans, kernel, bridges, known)
+    if halfway is not None:
+        await halfway.settle()
 
 
 def _reconnect(kernel: Kernel, registry: Registry, kept: list[SandboxRecord]) -> None:
@@ -83,6 +91,15 @@ def _keep(record: SandboxRecord, registry: Registry, ports: HostPorts) -> None:
             ports.restore(port)
         except WharfError as error:
             log.error("container %s: %s", record.container_id, error)
+
+
+def _remove_orphans(kernel: Kernel, bridges: list[NetworkRecord], known: set[str]) -> None:
+    """In the network thread."""
+    orphans = _orphans(kernel.links.links(), bridges, known)
+    try:
+        kernel.links.delete(orphans)
+    except NetlinkError as error:
+        log.error("links %s could not be removed: %s", ", ".join(orphans), error)
 
 
 def _orphans(links: list[Link], bridges: list[NetworkRecord], known: set[str]) -> list[str]:

@@ -28,6 +28,7 @@ from services.engine.networks.model import (
 from services.engine.networks.ports import HostPorts, PortRequest, describe, port_requests
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry, new_id
+from services.engine.scopes import settled
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import PortBinding
 from services.protocol.api.networks import EndpointSettings
@@ -273,10 +274,12 @@ class Sandboxes:
         self._writes.pop(container_id, None)
         # Rules first: an address or a port that is free must lead nowhere.
         rules = self.port_rules(record)
-        if rules:
-            await self._kernel.run(self._kernel.change_ports, rules, [])
-        self.release(record)
-        self._records.delete_sandbox(container_id)
+        try:
+            if rules:
+                await settled(self._kernel.run(self._kernel.change_ports, rules, []))
+        finally:
+            self.release(record)
+            self._records.delete_sandbox(container_id)
         for endpoint in record.endpoints:
             self.announce("disconnect", record, endpoint)
 

@@ -224,9 +224,10 @@ class Lab:
 
     @contextlib.asynccontextmanager
     async def hold(self, ref: str) -> AsyncIterator[NetworkedContainer]:
-        if ref not in self.containers:
+        found = [one for name, one in self.containers.items() if ref in (name, one.id)]
+        if not found:
             raise NotFound(f"No such container: {ref}")
-        yield self.containers[ref]
+        yield found[0]
 
     async def set_endpoints(
         self, container_id: str, requested: Mapping[str, EndpointSettings], sandbox: Sandbox | None
@@ -240,11 +241,17 @@ class Lab:
 
     def restart(self, *dead: str) -> None:
         """As after ``kill -9`` of the engine: nothing is undone, sockets vanish, all is read again."""
+        self.forget()
+        self.boot_again(*dead)
+
+    def forget(self) -> None:
         self.run(self.controller._dns.close())
         self.controller._ports.close()
         self.controller._kernel.close()
         self.run(self.controller._background.drain())
         self._store.close()
+
+    def boot_again(self, *dead: str) -> None:
         self.boot({box.id: box.pid for name, box in self.boxes.items() if name not in dead})
 
     def stop(self) -> None:

@@ -102,6 +102,8 @@ class BridgeDriver:
         links = self._kernel.links
         try:
             link = self._adopt(network) or self._make(network)
+            if network.owned and not network.enable_ipv6:
+                write_sysctl(f"net/ipv6/conf/{network.interface}/disable_ipv6", "1")
             for pool in network.pools:
                 if pool.gateway and "/" not in pool.gateway and has_address(network.options):
                     prefix = ipaddress.ip_network(pool.subnet, strict=False).prefixlen
@@ -131,8 +133,6 @@ class BridgeDriver:
         links = self._kernel.links
         address = "02:42:" + secrets.token_bytes(4).hex(":")
         links.create_bridge(network.interface, address, mtu(network.options))
-        if not network.enable_ipv6:
-            write_sysctl(f"net/ipv6/conf/{network.interface}/disable_ipv6", "1")
         return Link(links.index(network.interface), network.interface, "bridge", 0, address, True)
 
     def remove(self, network: NetworkRecord) -> None:
