@@ -130,13 +130,17 @@ class Stacked:
         try:
             short = (home / "link").read_text()
         except (OSError, ValueError):
-            short = ""  # not made yet, or lost: the sweep of dangling links finds it
-        with contextlib.suppress(FileNotFoundError):
+            short = ""
+        try:
             os.rename(home, self.trash / f"{layer}.{secrets.token_hex(4)}")
+        except FileNotFoundError:
+            return
         # After the directory: what is there under its id is found by its short name as well.
         if short:
             with contextlib.suppress(OSError):
                 os.unlink(self._links / short)
+        else:
+            self._sweep_links()  # it was lost, or not written yet
 
     def rename(self, layer: str, new: str) -> None:
         stack = self._stack(layer)

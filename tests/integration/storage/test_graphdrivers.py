@@ -37,6 +37,17 @@ class StackedSuite(GraphDriverSuite):
             short = (home / layer / "link").read_text()
             assert os.readlink(home / "l" / short) == f"../{layer}/diff"
 
+    def test_a_layer_that_has_lost_its_short_name_goes_with_it(
+        self, driver: GraphDriver, tmp_path: Path
+    ) -> None:
+        self.stack(driver, tmp_path, tar(entry("a", b"1")))
+        for number, lose in enumerate((Path.unlink, lambda path: path.write_text(""))):
+            layer = f"{number:064x}"
+            asyncio.run(driver.create(layer, ""))
+            lose(driver.trash.parent / layer / "link")
+            driver.discard(layer)
+            self.check_home(driver)
+
 
 class TestOverlay2(StackedSuite):
     @pytest.fixture
