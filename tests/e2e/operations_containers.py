@@ -43,6 +43,7 @@ CONTAINERS = (
                               "--name", "point", *_SLEEP), finish=(_ENDED,)),
     Operation("run-fails", ("run", "-d", "--restart", "on-failure:2", "--name", "point",
                             "busybox", "false"), finish=(_ENDED,)),
+    Operation("run-attached", ("run", "--name", "point", "busybox", "echo", "out"), finish=(_ENDED,)),
     Operation("run-refused", ("run", "--rm", "-v", "/data", "--name", "point", "busybox", "/nosuch"),
               finish=(_ENDED,)),
     Operation("run-mounted", ("run", "-d", "--name", "point", "-v", "pointvolume:/v", "-v", "/bin", *_SLEEP),

@@ -172,7 +172,7 @@ class Runtime:
         self.removal_in_progress = False
         #: The removal has been carried out to its end.
         self.gone = False
-        #: Exits that this engine process has recorded.
+        #: Exits that this engine process has recorded, or found recorded and not acknowledged.
         self.exits = 0
         self.health_monitor: asyncio.Task[None] | None = None
 

@@ -153,6 +153,8 @@ async def _stopped(services: Services, entry: Entry, task: pb.StateResponse) -> 
         )
         await monitor.task_exited(services, entry, exit_)
     else:
+        # Whoever waited for it may not have been told.
+        entry.runtime.exits += 1
         await _delete(services, entry.id)
 
 

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from services.engine.containers import execs, restart, start, stop, transitions
+from services.engine.containers import execs, restart, start, stop, transitions, wait
 from services.engine.containers.lifecycle_verbs import Handlers
 from services.engine.containers.model import ContainerMount, Entry, MountKind, Status
 from services.engine.containers.restore import restore
@@ -22,7 +22,7 @@ from services.protocol.api.execs import ExecConfig
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import Conflict, SystemError_
 from services.protocol.verbs import Ref
-from services.protocol.verbs.containers import KillArgs
+from services.protocol.verbs.containers import KillArgs, WaitArgs
 from tests.unit.lifecycle.fakes import World, run
 
 AGAIN = Context("r", 2, lambda: asyncio.sleep(0, []))
@@ -164,6 +164,27 @@ def test_an_exec_is_made_once(tmp_path: Path) -> None:
         assert (await execs.create(world.services, "c", config, "request")).id == made.id
         assert (await execs.create(world.services, "c", config, "other")).id != made.id
         assert len(world.entry().runtime.execs) == 2
+        await world.close()
+
+    run(test())
+
+
+def test_who_waits_is_told_of_an_exit_that_was_only_recorded(tmp_path: Path) -> None:
+    """Killed between the record and the answer to the one who waits for the next exit."""
+
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await _running(world)
+        world.shims.end(entry.id, 7)
+        task = world.shims.all[entry.id]
+        entry.state = transitions.exited(
+            entry.state, transitions.Ending(exit_code=7, finished_at=task.exited_at)
+        )
+        await world.services.registry.save_state(entry)
+        world = await world.reborn()
+        await restore(world.services)
+        answers = [item async for item in wait.wait(world.services, WaitArgs("c", wait.NEXT_EXIT), AGAIN)]
+        assert answers[-1].result is not None and answers[-1].result.status_code == 7
         await world.close()
 
     run(test())
