@@ -99,8 +99,12 @@ class Storm:
 
 def veths(engine: Engine) -> set[str]:
     """Host ends of the containers' links: what is enslaved to the daemon's bridge."""
-    return {name for name in links() if Path(f"/sys/class/net/{name}/master").exists() and
-            Path(f"/sys/class/net/{name}/master").resolve().name == engine.bridge}  # fmt: skip
+    found = set()
+    for name in links():
+        with contextlib.suppress(OSError):  # it has no master, or is gone since it was listed
+            if os.path.basename(os.readlink(f"/sys/class/net/{name}/master")) == engine.bridge:
+                found.add(name)
+    return found
 
 
 def cgroups(identities: set[str]) -> set[str]:

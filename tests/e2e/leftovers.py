@@ -81,7 +81,10 @@ def check_builds(engine: Engine) -> None:
             images = database.execute("SELECT id FROM images").fetchall()
             bases = {base for (base,) in database.execute("SELECT cache_id FROM layers")}
         splits = {path.stem for path in (engine.data_root / "image/overlay2/layerdb").iterdir()}
-        links = {os.readlink(path).split("/")[1] for path in (overlay / "l").iterdir()}
+        try:
+            links = {os.readlink(path).split("/")[1] for path in (overlay / "l").iterdir()}
+        except FileNotFoundError:  # a layer goes just now
+            return False
         layers = {path.name for path in overlay.iterdir()} - {"l", "trash"}
         return not cached and len(images) == 1 and splits == bases and links == layers
 
