@@ -125,9 +125,14 @@ class Engine:
 
     def kill(self, *names: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to services at once, and see them gone (each is restarted by its supervisor)."""
-        wait_until(lambda: set(names) <= self.service_pids().keys(), f"{', '.join(names)} run")
-        pids = self.service_pids()
-        wait_until(lambda: all(self._is_executed(pids[name]) for name in names), "services are executed")
+        pids: dict[str, int] = {}
+
+        def run() -> bool:
+            pids.clear()
+            pids.update(self.service_pids())
+            return set(names) <= pids.keys() and all(self._is_executed(pids[name]) for name in names)
+
+        wait_until(run, f"{', '.join(names)} run")
         workers = psutil.Process(pids["apiserver"]).children() if "apiserver" in names else []
         handles = [os.pidfd_open(pids[name]) for name in names]
         for handle in handles:

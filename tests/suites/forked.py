@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import encodings.idna  # noqa: F401 - a child could not import what a thread of ours was importing
 import os
 import signal
 from collections.abc import Mapping, Sequence
