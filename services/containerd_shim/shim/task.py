@@ -335,7 +335,8 @@ class Task:
             self._delete(process, reply)
         elif request.kill:
             process.waiters.append(lambda process: self._delete(process, reply))
-            self.kill(process, signal.SIGKILL, every=process is self.init)
+            if not process.exited_at:  # else its output is being read to the end
+                self.kill(process, signal.SIGKILL, every=process is self.init)
         else:
             raise Conflict(f"cannot delete a running process of container {self.id}")
 
