@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 
 import docker
@@ -104,10 +105,10 @@ def test_killed_at(engine: Engine, name: str, operation: Operation, service: str
     pid = engine.client.api.inspect_container(name)["State"]["Pid"]
     mounts = leftovers.mounts(engine)
     for number in range(1, LAST + 1):
-        point = f"{service} at {group} {number}"
+        point, began = f"{service} at {group} {number}", time.time()
         try:
             reached = _play(engine, operation, service, group, number)
-            _check(engine, name, mounts)
+            _check(engine, name, mounts, began)
         except (AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
             for command in operation.finish:
                 engine.docker(*command, check=False)
@@ -118,8 +119,15 @@ def test_killed_at(engine: Engine, name: str, operation: Operation, service: str
             break
 
 
-def _check(engine: Engine, name: str, mounts: list[str]) -> None:
+def _created(engine: Engine, since: float) -> set[str]:
+    """Ids of the containers that were made since *since*, as far as an engine lives that knows of them."""
+    filters = {"type": "container", "event": "create"}
+    events = engine.client.api.events(since=since, until=time.time(), filters=filters, decode=True)
+    return {event["Actor"]["ID"] for event in events}
+
+
+def _check(engine: Engine, name: str, mounts: list[str], began: float) -> None:
     leftovers.clean(engine, keep=name)
-    check_no_orphans(engine, set())
+    check_no_orphans(engine, _created(engine, began))
     leftovers.check(engine, name)
     wait_until(lambda: leftovers.mounts(engine) == mounts, "no mount is left")
