@@ -47,10 +47,14 @@ class _Call:
         self.fds = list(fds)
         self.has_fds = bool(fds)
         self.attempt = 0
+        self.began = time.time_ns()
         self.absent_since: float | None = time.monotonic()
         self.frames: deque[Item | Reply | WharfError] = deque()
         self.answered = False
         self._wakeup: asyncio.Future[None] | None = None
+
+    def request(self, ticket: str = "") -> Request:
+        return Request(self.id, self.verb, self.args, self.attempt, ticket=ticket, began=self.began)
 
     def put(self, frame: Item | Reply | WharfError) -> None:
         self.answered = self.answered or not isinstance(frame, Item)
@@ -157,7 +161,7 @@ class Engine:
         call.absent_since = None
         call.attempt += 1
         if not call.has_fds:
-            self._link.send(encode(Request(call.id, call.verb, call.args, call.attempt)))
+            self._link.send(encode(call.request()))
         elif call.fds:
             task = self._loop.create_task(self._send_with_fds(call))
             self._tasks.add(task)
@@ -174,8 +178,7 @@ class Engine:
         finally:
             call.close_fds()
         if call.id in self._calls and self._link.is_up:
-            request = Request(call.id, call.verb, call.args, call.attempt, ticket=call.id)
-            self._link.send(encode(request))
+            self._link.send(encode(call.request(ticket=call.id)))
 
     def _received(self, frames: list[bytes]) -> None:
         frame = decode_from_engine(frames[-1])

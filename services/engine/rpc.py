@@ -46,9 +46,13 @@ T = TypeVar("T")
 class Context:
     """What a handler may know of its request."""
 
-    def __init__(self, request_id: str, attempt: int, fds: Callable[[], Awaitable[list[int]]]) -> None:
+    def __init__(
+        self, request_id: str, attempt: int, fds: Callable[[], Awaitable[list[int]]], began: int = 0
+    ) -> None:
         self.request_id = request_id
         self.attempt = attempt
+        #: Unix nanoseconds of its first attempt; 0: not known.
+        self.began = began
         #: Awaits the descriptors sent under the request's ticket; the caller owns and closes them.
         self.fds = fds
 
@@ -181,7 +185,7 @@ class Router:
             if not await self._send(identity, encode(Item(request.id, body))):
                 raise asyncio.CancelledError
 
-        context = Context(request.id, request.attempt, lambda: self._take_fds(request.ticket))
+        context = Context(request.id, request.attempt, lambda: self._take_fds(request.ticket), request.began)
         try:
             return Reply(request.id, await run(request, context, send))
         except WharfError as error:

@@ -35,6 +35,8 @@ class Request(msgspec.Struct, tag="request", frozen=True):
     attempt: int = 1
     ticket: str = ""
     version: int = PROTOCOL_VERSION
+    #: Unix nanoseconds of the first attempt, or a little before it.
+    began: int = 0
 
 
 class Cancel(msgspec.Struct, tag="cancel", frozen=True):

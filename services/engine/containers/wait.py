@@ -1,8 +1,9 @@
 """Waiting for a container: its not running, its next exit, its removal.
 
 Exits are told apart by ``finished_at``, which never repeats for one container (``transitions``).
-A request that is sent again after a restart of the engine may have missed its exit or removal:
-exits recorded by this process count for it, and so do removals that the registry remembers.
+A request that is sent again after a restart of the engine may have missed its exit or removal: exits
+later than its first attempt or recorded by this process count for it, and so do removals that the
+registry remembers.
 """
 
 from __future__ import annotations
@@ -76,20 +77,22 @@ async def wait(services: Services, args: WaitArgs, context: Context) -> AsyncIte
         yield Waited(registered=True)
         yield Waited(registered=True, result=WaitReply(status_code=exit_code))
         return
-    met = _condition(services, entry, args.condition, repeated=repeated)
+    met = _condition(services, entry, args.condition, context)
     yield Waited(registered=True)
     await until(entry, met)
     # Without the error of a failed start: that is told to who asked for the start.
     yield Waited(registered=True, result=WaitReply(status_code=entry.state.exit_code))
 
 
-def _condition(services: Services, entry: Entry, condition: str, *, repeated: bool) -> Callable[[], bool]:
+def _condition(services: Services, entry: Entry, condition: str, context: Context) -> Callable[[], bool]:
     if condition == REMOVED:
         return lambda: entry.runtime.gone
     if condition == NOT_RUNNING and not transitions.is_active(entry.state):
         return lambda: True
-    if repeated and entry.runtime.exits and not transitions.has_task(entry.state):
-        return lambda: True
+    if context.repeated and not transitions.has_task(entry.state):
+        missed = 0 < context.began < entry.state.finished_at
+        if missed or entry.runtime.exits:
+            return lambda: True
     # A restarting container counts as running, so only its next exit ends the wait.
     finished_at = entry.state.finished_at
     return lambda: entry.state.finished_at != finished_at or is_gone(services, entry)

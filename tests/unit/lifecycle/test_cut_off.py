@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,11 +18,12 @@ from services.engine.contracts import Sandbox
 from services.engine.rpc import Context
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
+from services.protocol.api.containers import WaitReply
 from services.protocol.api.execs import ExecConfig
 from services.protocol.api.networks import EndpointSettings
 from services.protocol.errors import Conflict, SystemError_
 from services.protocol.verbs import Ref
-from services.protocol.verbs.containers import KillArgs, WaitArgs
+from services.protocol.verbs.containers import KillArgs, WaitArgs, Waited
 from tests.unit.lifecycle.fakes import World, run
 
 AGAIN = Context("r", 2, lambda: asyncio.sleep(0, []))
@@ -185,6 +186,38 @@ def test_who_waits_is_told_of_an_exit_that_was_only_recorded(tmp_path: Path) -> 
         await restore(world.services)
         answers = [item async for item in wait.wait(world.services, WaitArgs("c", wait.NEXT_EXIT), AGAIN)]
         assert answers[-1].result is not None and answers[-1].result.status_code == 7
+        await world.close()
+
+    run(test())
+
+
+def test_who_waits_is_told_of_an_exit_since_he_began(tmp_path: Path) -> None:
+    """Killed after the exit was acknowledged and before the answer; an older exit is not his."""
+
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await _running(world)
+        at = entry.state.started_at + 1000
+        entry.state = transitions.exited(entry.state, transitions.Ending(exit_code=7, finished_at=at))
+        await world.services.registry.save_state(entry)
+        world.shims.all.clear()
+        world = await world.reborn()
+        await restore(world.services)
+        args = WaitArgs("c", wait.NEXT_EXIT)
+
+        def waiting(began: int) -> AsyncIterator[Waited]:
+            return wait.wait(world.services, args, Context("r", 2, lambda: asyncio.sleep(0, []), began))
+
+        answers = [item async for item in waiting(at - 1)]
+        assert answers[-1].result is not None and answers[-1].result.status_code == 7
+        later = waiting(at + 1)
+        assert (await anext(later)).result is None
+        result = asyncio.ensure_future(anext(later))
+        await asyncio.sleep(0)
+        assert not result.done()
+        await start.start(world.services, world.entry())
+        world.shims.end(entry.id, 3)
+        assert (await result).result == WaitReply(status_code=3)
         await world.close()
 
     run(test())
