@@ -149,7 +149,10 @@ class Engine:
     def _is_executed(self, pid: int) -> bool:
         """What supervisord has forked has its handlers up to execve(2): a SIGTERM before is lost."""
         assert self.process is not None
-        one, other = (Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, self.process.pid))
+        try:
+            one, other = (Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, self.process.pid))
+        except OSError:  # it has ended
+            return False
         return one != other
 
     # -- its clients --------------------------------------------------------------------------
