@@ -46,6 +46,8 @@ SCHEMA = Schema(
 DRIVER = "local"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 _REMOVED = ".removed-"
+#: Bytes of a file's name (limits.h).
+_NAME_MAX = 255
 
 _encode = msgspec.json.encode
 
@@ -91,19 +93,21 @@ class VolumeManager:
         """
         for entry in list(self._root.iterdir()):
             if entry.name.startswith(_REMOVED):
-                self._take_back(entry)
-                _delete(str(entry))
+                if not self._take_back(entry):
+                    _delete(str(entry))
             elif entry.name not in self._records:
                 with contextlib.suppress(OSError):  # something is in it
                     with contextlib.suppress(FileNotFoundError):  # interrupted even before that
                         (entry / "_data").rmdir()
                     entry.rmdir()
 
-    def _take_back(self, doomed: Path) -> None:
-        """What a removal has moved to *doomed* that was cut off before the volume's record was deleted."""
-        for home in doomed.iterdir():
-            if home.name in self._records and not (self._root / home.name).exists():
-                os.rename(home, self._root / home.name)
+    def _take_back(self, doomed: Path) -> bool:
+        """Whether *doomed* was a volume whose removal was cut off before its record was deleted."""
+        _, _, name = doomed.name.removeprefix(_REMOVED).partition("-")
+        if name not in self._records or (self._root / name).exists():
+            return False
+        os.rename(doomed, self._root / name)
+        return True
 
     def _data(self, name: str) -> Path:
         return self._root / name / "_data"
@@ -244,16 +248,15 @@ class VolumeManager:
                 # What is mounted there is not the volume's to delete.
                 raise SystemError_(f"remove {name}: device or resource busy")
             # The name goes first: what is left after a crash is a directory nobody mistakes for a volume.
-            # It keeps its name in there: until the record is deleted the next start takes it back.
-            doomed = self._root / f"{_REMOVED}{secrets.token_hex(8)}"
+            # It tells the volume's: until the record is deleted the next start takes it back.
+            doomed = self._root / f"{_REMOVED}{secrets.token_hex(4)}-{name}"
+            if len(os.fsencode(doomed.name)) > _NAME_MAX:
+                doomed = self._root / f"{_REMOVED}{secrets.token_hex(8)}"
             try:
-                doomed.mkdir(mode=0o700)
-                os.rename(self._root / name, doomed / name)
+                os.rename(self._root / name, doomed)
             except FileNotFoundError:
                 pass
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    doomed.rmdir()
                 raise SystemError_(f"remove {name}: {error.strerror}") from error
             await self._store.execute("DELETE FROM volumes WHERE name=?", name)
             del self._records[name]

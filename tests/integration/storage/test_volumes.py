@@ -289,3 +289,12 @@ def test_a_volume_that_cannot_be_there_stops_no_engine(tmp_path: Path) -> None:
 
     run(tmp_path, first)
     run(tmp_path, second)
+
+
+def test_a_volume_with_the_longest_name_can_be_removed(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        await s.volumes.create("v" * 255, "", {}, {})
+        await s.volumes.remove("v" * 255)
+        assert os.listdir(s.root / "volumes") == []
+
+    run(tmp_path, test)
