@@ -18,7 +18,7 @@ from services.engine.networks.links import Links
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
-#: (host's address, container's name or id)
+#: An object of the API.
 Told = dict[str, Any]
 
 
@@ -26,7 +26,7 @@ def check(engine: Engine) -> None:
     """Raises ``AssertionError`` that says what differs, if it goes on differing."""
     try:
         # What nobody waits for, a link's removal or a row's, may still be under way.
-        wait_until(lambda: not differences(engine), "all agree on the networks", 20, 0.1)
+        wait_until(lambda: not differences(engine), "all agree on the networks", poll=0.1)
     except TimeoutError:
         raise AssertionError("\n".join(differences(engine))) from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import docker
 
+from tests.e2e import agreement
 from tests.harness.builds import workers
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
@@ -66,6 +67,7 @@ def check(engine: Engine, name: str) -> None:
         assert rows("SELECT name FROM volumes") == set()
     wait_until(lambda: os.listdir(engine.data_root / "tmp") == ["root"], "contexts of builds are removed")
     assert os.listdir(engine.data_root / "volumes") == []
+    agreement.check(engine)
     _check_rules(engine)
 
 

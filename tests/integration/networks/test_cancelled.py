@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from services.engine.networks.model import SandboxRecord
+from services.protocol.api.containers import PortBinding
 from services.protocol.api.networks import ConnectRequest, DisconnectRequest, NetworkCreateRequest
 from tests.harness import SESSION
 from tests.harness.cancelling import cancelled_everywhere
-from tests.integration.networks.conftest import Lab
+from tests.integration.networks.conftest import Lab, fetch
 
 BRIDGE = f"whc{SESSION}"
 
@@ -63,8 +64,9 @@ def test_a_cancelled_removal_is_done_or_not(lab: Lab) -> None:
 
 
 def test_cancelled_joining_and_leaving(lab: Lab) -> None:
-    box = lab.box("a")
-    name = "n"
+    box = lab.box("a", ports={"80/tcp": [PortBinding(host_port="28130")]})
+    box.serve(80)
+    name = "a-first"  # by name, so that the default route and the port lead through it
     lab.run(
         lab.controller.create(
             NetworkCreateRequest(name=name, options={"com.docker.network.bridge.name": BRIDGE})
@@ -78,6 +80,8 @@ def test_cancelled_joining_and_leaving(lab: Lab) -> None:
         assert [one.network_name for one in on_disk.endpoints] == joined
         assert list(lab.containers["a"].endpoints) == joined
         assert len(box.links()) == 1 + len(joined)
+        assert box.default_route().endswith(f" eth{len(joined) - 1}")
+        assert fetch("127.0.0.1", 28130).startswith("a sees")
 
     async def body() -> None:
         join, leave = ConnectRequest(container="a"), DisconnectRequest(container="a")

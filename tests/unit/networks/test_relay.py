@@ -18,9 +18,12 @@ from services.protocol import fdpass
 from services.protocol.helpers import HelperRequest
 from services.protocol.paths import ExecRoot
 
+#: Ports that the kernel gives to nobody by itself.
+_RANGE = (29000, 29999)
+
 
 def _publish(ports: HostPorts, protocol: str, number: int = 0) -> PortRule:
-    (port,) = ports.reserve(PortRequest(protocol, 7, "::1", (number, number)))
+    (port,) = ports.reserve(PortRequest(protocol, 7, "::1", (number, number) if number else _RANGE))
     return PortRule(port.protocol, port.host_ip, port.host_port, "127.0.0.1", 7)
 
 
