@@ -5,9 +5,6 @@ A container that is there before prints counted lines, so that its log shows whe
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from tests.e2e.operations import Operation
 
 _SLEEP = ("busybox", "sleep", "1000")
@@ -15,14 +12,9 @@ _RUNNING = ("run", "-d", "--name", "point", *_SLEEP)
 _CREATED = ("create", "--name", "point", *_SLEEP)
 _REMOVED = ("rm", "-f", "-v", "point")
 _LIVES = ("exec", "point", "true")
+#: A file to be copied into a container.
+_SOURCE = __file__
 _ENDED = ("rm", "-f", "-v", "point", "point2")
-
-
-def _source() -> str:
-    """A file to be copied into a container."""
-    path = Path(tempfile.gettempdir()) / "wh-crash-point"
-    path.write_bytes(b"x" * 100_000)
-    return str(path)
 
 
 def _on_running(name: str, *act: str, then: tuple[tuple[str, ...], ...] = (_LIVES,)) -> Operation:
@@ -64,9 +56,9 @@ CONTAINERS = (
                 "point"),
     _on_running("exec", "exec", "point", "echo", "out"),
     _on_running("exec-detached", "exec", "-d", "point", "sleep", "0.01"),
-    _on_running("copy-in", "cp", _source(), "point:/tmp"),
-    _on_running("copy-out", "cp", "point:/bin", tempfile.gettempdir() + "/wh-crash-point-out"),
-    Operation("copy-stopped", ("cp", _source(), "point:/tmp"), prepare=(_CREATED,),
+    _on_running("copy-in", "cp", _SOURCE, "point:/tmp"),
+    _on_running("copy-out", "cp", "point:/etc", "-"),
+    Operation("copy-stopped", ("cp", _SOURCE, "point:/tmp"), prepare=(_CREATED,),
               then=(("start", "point"), _LIVES), finish=(_ENDED,)),
     Operation("commit", ("commit", "point", "point:made"), prepare=(_RUNNING,), then=(_LIVES,),
               finish=(_ENDED, ("rmi", "point:made"))),
