@@ -88,7 +88,7 @@ replay: venv
 #: make crash-points  every operation, with services killed at one system call after the other (an hour)
 crash-points: venv test-packages
 	WHARFD_CRASH_POINTS=60 $(PYTHON) -m pytest tests/e2e/test_crash_points.py tests/e2e/test_build_crash_points.py \
-	  tests/e2e/test_crash_points_network.py
+	  tests/e2e/test_crash_points_network.py tests/integration/storage/test_crash_points.py
 
 #: make bench         wharfd against Debian's docker.io on this machine (BENCH=--quick for a short run)
 bench: venv test-packages

@@ -15,6 +15,7 @@ from tests.e2e import agreement
 from tests.harness.builds import workers
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
+from tests.harness.stored import Stored
 
 #: What is said of images in the builder's tables.
 _CACHED = """SELECT image_id FROM build_cache UNION SELECT image_id FROM build_results
@@ -69,6 +70,19 @@ def check(engine: Engine, name: str) -> None:
     assert os.listdir(engine.data_root / "volumes") == []
     agreement.check(engine)
     _check_rules(engine)
+
+
+def check_images(engine: Engine, containers: set[str]) -> None:
+    """Images, their names, configurations and layers agree with the disk, soon: what was removed goes in the
+    background."""
+
+    def problem() -> str:
+        return Stored(engine.data_root, containers=containers).problem()
+
+    try:
+        wait_until(lambda: not problem(), "database and disk agree")
+    except TimeoutError:
+        raise AssertionError(f"{problem()}\n{engine.log_tail()}") from None
 
 
 def check_builds(engine: Engine) -> None:

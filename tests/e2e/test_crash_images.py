@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import leftovers
 from tests.harness.engine import Engine
 from tests.harness.images import busybox_layer
-from tests.harness.readiness import wait_until
-from tests.harness.stored import Stored
 from tests.integration.registry.conftest import layer
 from tests.integration.registry.servers import BINARY, Registry
 from tests.suites.trees import image_archive
@@ -30,16 +29,7 @@ NAME = "crash:1"
 
 
 def agree(engine: Engine) -> None:
-    """Soon: what was removed goes in the background."""
-
-    def stored() -> Stored:
-        containers = {path.name for path in (engine.data_root / "containers").iterdir()}
-        return Stored(engine.data_root, containers=containers)
-
-    try:
-        wait_until(lambda: not stored().problem(), "database and disk agree")
-    except TimeoutError:
-        raise AssertionError(f"{stored().problem()}\n{engine.log_tail()}") from None
+    leftovers.check_images(engine, {path.name for path in (engine.data_root / "containers").iterdir()})
 
 
 def check(engine: Engine) -> None:

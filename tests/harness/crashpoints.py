@@ -108,3 +108,26 @@ class CrashPoint:
         self._watch.join()
         os.close(self._handle)
         self._output.unlink(missing_ok=True)
+
+
+class ThreadPoint:
+    """As :class:`CrashPoint` for one *thread* and one system call: none of another thread comes before it."""
+
+    def __init__(self, thread: int, call: str, number: int) -> None:
+        self._thread = thread
+        self._command = [
+            "strace", "-qqq", "-o", os.devnull, "-p", str(thread), "-e", f"trace={call}",
+            "-e", f"inject={call}:signal=KILL:when={number}",
+        ]  # fmt: skip
+
+    def __enter__(self) -> ThreadPoint:
+        self._strace = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        status, mark = Path(f"/proc/{self._thread}/status"), f"TracerPid:\t{self._strace.pid}\n"
+        wait_until(lambda: mark in status.read_text(), "the thread is traced")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._strace.send_signal(signal.SIGTERM)
+        self._strace.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -17,7 +18,10 @@ _NO_LAYERS = {"l", "trash", "quotas", "backingFsBlockDev"}
 
 
 class Stored:
-    """The database and the directories of a daemon that is not at work; *containers* are those it has."""
+    """The database and the directories of a daemon; *containers* are those it has.
+
+    While it is at work they may differ for a moment.
+    """
 
     def __init__(self, data_root: Path, driver: str = "overlay2", containers: set[str] | None = None) -> None:
         self.containers = containers or set()
@@ -82,10 +86,17 @@ def _links(directory: Path) -> dict[str, str]:
     """Short name -> layer."""
     if not directory.exists():
         return {}
-    targets = {name: os.readlink(directory / name) for name in os.listdir(directory)}
-    return {name: target.removeprefix("../").removesuffix("/diff") for name, target in targets.items()}
+    targets: dict[str, str] = {}
+    for name in os.listdir(directory):
+        with contextlib.suppress(FileNotFoundError):  # it goes just now
+            targets[name] = os.readlink(directory / name).removeprefix("../").removesuffix("/diff")
+    return targets
 
 
 def _top(blob: Path) -> list[str]:
-    """The chain of a configuration's layers, if it has any."""
-    return chain_ids(json.loads(blob.read_bytes())["rootfs"]["diff_ids"] or [])[-1:]
+    """The chain of a configuration's layers, if it has any and is there."""
+    try:
+        data = blob.read_bytes()
+    except FileNotFoundError:  # it goes just now
+        return []
+    return chain_ids(json.loads(data)["rootfs"]["diff_ids"] or [])[-1:]
