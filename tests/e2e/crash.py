@@ -118,11 +118,14 @@ def check_no_orphans(engine: Engine, ever: set[str]) -> None:
 
     *ever* are ids of containers that have been, to be looked for among the cgroups.
     """
-    everything = engine.client.api.containers(all=True)
-    running = {item["Id"] for item in everything if item["State"] in ("running", "paused")}
-    existing = {item["Id"] for item in everything}
+
+    def told() -> tuple[set[str], set[str]]:
+        everything = engine.client.api.containers(all=True)
+        running = {item["Id"] for item in everything if item["State"] in ("running", "paused")}
+        return running, {item["Id"] for item in everything}
 
     def settled() -> bool:
+        running, existing = told()  # one whose shim was killed ends a moment later
         shims = {path.name for path in (engine.exec_root / "shims").iterdir()}
         directories = {path.name for path in (engine.data_root / "containers").iterdir()}
         return (
@@ -135,6 +138,7 @@ def check_no_orphans(engine: Engine, ever: set[str]) -> None:
     try:
         wait_until(settled, "no orphans")
     except TimeoutError:
+        running, existing = told()
         shims = {path.name for path in (engine.exec_root / "shims").iterdir()}
         directories = {path.name for path in (engine.data_root / "containers").iterdir()}
         raise AssertionError(
@@ -142,5 +146,5 @@ def check_no_orphans(engine: Engine, ever: set[str]) -> None:
             f"veths {veths(engine)}\ncgroups {cgroups(ever | existing) ^ running}\n{engine.log_tail()}"
         ) from None
     host = Path("/proc/self/mountinfo").read_text()
-    for identity in ever - running:
+    for identity in ever - told()[0]:
         assert identity not in host
