@@ -179,6 +179,23 @@ def test_names_are_back_after_the_engines_death(two: tuple[Lab, Box, Box]) -> No
     assert addresses(ask(lab, client, "web")) == [web.address]
 
 
+def test_a_client_that_goes_on_asking_from_its_port(two: tuple[Lab, Box, Box]) -> None:
+    """A flow is translated as it was at first, and the next engine's server has another port."""
+    lab, web, client = two
+    sock = namespace.inside(client.pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+
+    def again() -> bytes:
+        sock.sendto(query("web"), SERVER)
+        return sock.recv(2000)
+
+    with sock:
+        sock.settimeout(30)
+        for _ in range(2):
+            assert addresses(lab.run(asyncio.to_thread(again))) == [web.address]
+            lab.restart()
+        assert addresses(lab.run(asyncio.to_thread(again))) == [web.address]
+
+
 def test_default_bridge_has_no_names(lab: Lab) -> None:
     box = lab.box("box")
     assert lab.controller._sandboxes.by_container[box.id].resolver is None

@@ -14,11 +14,13 @@ import logging
 import socket
 import struct
 
+from services.engine.networks import conntrack
 from services.engine.networks import nftables as nft
 from services.engine.networks.dns import message
 from services.engine.networks.dns.forward import Forwarder, ask_by_tcp, is_loopback
 from services.engine.networks.dns.names import Names
 from services.engine.networks.etcfiles import EMBEDDED_SERVER
+from services.engine.networks.firewall import PortRule
 from services.engine.networks.model import SandboxRecord
 from services.engine.networks.namespace import inside
 from services.engine.networks.netlink import Message, NetlinkError, NetlinkSocket
@@ -76,6 +78,8 @@ def _redirect(port: int) -> None:
         if error.errno != errno.EEXIST:
             raise
         nft.commit(sock, [table.delete(), table.create(), *_rules(table, port)])
+        # A client that goes on asking from its port would be led to the server that is gone.
+        conntrack.forget(sock, [PortRule("udp", EMBEDDED_SERVER, 53, EMBEDDED_SERVER, port)])
     finally:
         sock.close()
 
