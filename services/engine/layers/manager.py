@@ -130,10 +130,13 @@ class LayerManager:
             if name not in self._inits:
                 # Filled under another name: what has the name is complete.
                 fresh, parent = base + "-new-init", base if chain else ""
-                await self.driver.create(fresh, parent)
-                root = self._root_spec(self.driver.mounts(fresh, parent))
-                await self._helpers.run(document("docker-initlayer", root), private_mounts=True)
-                self.driver.rename(fresh, name)
+                async with Undo() as undo:
+                    undo.push(lambda: self._discard(fresh))
+                    await self.driver.create(fresh, parent)
+                    root = self._root_spec(self.driver.mounts(fresh, parent))
+                    await self._helpers.run(document("docker-initlayer", root), private_mounts=True)
+                    self.driver.rename(fresh, name)
+                    undo.keep()
                 self._inits.add(name)
         return name
 

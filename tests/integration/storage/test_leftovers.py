@@ -17,7 +17,7 @@ from services.engine.images import saving
 from services.engine.images.scratch import Scratch
 from services.engine.layers import trash
 from services.engine.scopes import Background
-from services.protocol.errors import SystemError_
+from services.protocol.errors import SystemError_, Unavailable
 from services.protocol.fdpass import Handover
 from tests.integration.storage.storage import storage
 from tests.suites.trees import entry, image_archive, tar
@@ -145,5 +145,23 @@ def test_a_plan_that_no_helper_reads_goes(tmp_path: Path, monkeypatch: pytest.Mo
             async with asyncio.timeout(60):
                 while os.listdir(s.root / "tmp") != ["root"]:
                     await asyncio.sleep(0.01)
+
+    asyncio.run(body())
+
+
+def test_an_init_layer_whose_helper_is_killed_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with storage(tmp_path / "root") as s:
+
+            async def killed(*_: object, **__: object) -> bytes:
+                raise Unavailable("docker-initlayer was killed")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(s.helpers, "run", killed)
+                with pytest.raises(Unavailable):
+                    await s.layers.create("c" * 64, "", {})
+            assert s.layer_directories() == set()
+            await s.layers.create("c" * 64, "", {})
+            assert s.layer_directories() == {"c" * 64, "0" * 64 + "-init"}
 
     asyncio.run(body())
