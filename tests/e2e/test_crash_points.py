@@ -130,4 +130,5 @@ def _check(engine: Engine, name: str, mounts: list[str], began: float) -> None:
     leftovers.clean(engine, keep=name)
     check_no_orphans(engine, _created(engine, began))
     leftovers.check(engine, name)
+    leftovers.check_images(engine, {engine.client.api.inspect_container(name)["Id"]})
     wait_until(lambda: leftovers.mounts(engine) == mounts, "no mount is left")
