@@ -150,7 +150,8 @@ async def pause(services: Services, entry: Entry, *, for_commit: bool = False) -
             await services.shims.pause(entry.id)
         except WharfError as error:
             raise type(error)(f"cannot pause container {entry.id}: {error}") from error
-        entry.state = transitions.paused(entry.state)
+        # Set in any case: a commit that could not pause it has left its mark.
+        entry.state = transitions.replace(transitions.paused(entry.state), held_for_commit=for_commit)
         await services.registry.save_state(entry)
         announce(services, entry, "pause")
 

@@ -54,6 +54,8 @@ def test_a_container_that_cannot_be_paused_is_committed_all_the_same(tmp_path: P
         with mock.patch.object(world.shims, "pause", side_effect=Conflict("container not running")):
             await _committed(world, entry, meanwhile)
         assert "unpause" not in world.names()
+        await stop.pause(world.services, entry)
+        assert not entry.state.held_for_commit
         await world.close()
 
     run(test())
