@@ -269,7 +269,7 @@ class NetworkService(Protocol):
 class NetworkedContainer(msgspec.Struct, frozen=True, kw_only=True):
     """A container as ``network connect`` and ``disconnect`` see it; ``pid`` 0 when it does not run.
 
-    ``hosts_path`` is its ``/etc/hosts`` on the host ("" before the first start).
+    ``hosts_path`` and ``resolv_conf_path`` are its files of ``/etc`` on the host ("" before the first start).
     """
 
     id: str
@@ -280,6 +280,7 @@ class NetworkedContainer(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     endpoints: dict[str, EndpointSettings]
     hosts_path: str
+    resolv_conf_path: str
 
 
 class ContainerNetworks(Protocol):

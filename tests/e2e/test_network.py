@@ -206,3 +206,34 @@ def test_networks_of_a_container_that_does_not_run(engine: Engine, name: str) ->
     assert engine.docker("start", name).stdout.strip() == name
     engine.docker("rm", "-f", name)
     engine.docker("network", "rm", "later")
+
+
+def _nameservers(engine: Engine, name: str) -> str:
+    return engine.docker("exec", name, "grep", "^nameserver", "/etc/resolv.conf").stdout.strip()
+
+
+def test_names_are_found_after_a_later_connect(engine: Engine, name: str) -> None:
+    """A container of the default bridge gets the embedded DNS server with its first network that has it."""
+    server, edited = f"{name}-web", f"{name}-edited"
+    engine.docker("network", "create", "--subnet", "10.211.63.0/24", "named")
+    try:
+        engine.docker("run", "-d", "--name", server, "--network", "named", "busybox", "sleep", "1000")
+        engine.docker("run", "-d", "--name", name, "--dns", "192.0.2.1", "busybox", "sleep", "1000")
+        engine.docker("run", "-d", "--name", edited, "--dns", "192.0.2.1", "busybox", "sleep", "1000")
+        engine.docker("exec", edited, "sh", "-c", "echo '# mine' >>/etc/resolv.conf")
+        for client in (name, edited):
+            assert _nameservers(engine, client) == "nameserver 192.0.2.1"
+            engine.docker("network", "connect", "named", client)
+        assert _nameservers(engine, name) == "nameserver 127.0.0.11"
+        assert "1 packets received" in engine.docker("exec", name, "ping", "-c1", "-W5", server).stdout
+        assert _nameservers(engine, edited) == "nameserver 192.0.2.1", "what the user wrote stays"
+        engine.kill("engine")
+        engine.wait_ready()
+        assert "1 packets received" in engine.docker("exec", name, "ping", "-c1", "-W5", server).stdout
+        engine.docker("network", "disconnect", "named", name)
+        assert _nameservers(engine, name) == "nameserver 127.0.0.11"
+        engine.docker("restart", "-t", "0", name)
+        assert _nameservers(engine, name) == "nameserver 192.0.2.1"
+    finally:
+        engine.docker("rm", "-f", name, server, edited)
+        engine.docker("network", "rm", "named")

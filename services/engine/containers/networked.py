@@ -34,6 +34,7 @@ class NetworkedContainers:
                 pid=state.pid if transitions.has_task(state) else 0,
                 endpoints=definition.endpoints,
                 hosts_path=str(self._services.container_dir(entry.id) / "hosts"),
+                resolv_conf_path=str(self._services.container_dir(entry.id) / "resolv.conf"),
             )
 
     async def set_endpoints(

@@ -16,6 +16,7 @@ import msgspec
 
 from services.engine.contracts import ContainerNetworks, NetworkedContainer
 from services.engine.networks import checks, endpoint_options, etcfiles, hostsfile, namespace, views
+from services.engine.networks.dns.service import DnsService
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.model import (
     HOST,
@@ -64,12 +65,14 @@ class Connector:
         kernel: Kernel,
         sandboxes: Sandboxes,
         containers: ContainerNetworks,
+        dns: DnsService,
     ) -> None:
         self._records = records
         self._registry = registry
         self._kernel = kernel
         self._sandboxes = sandboxes
         self._containers = containers
+        self._dns = dns
 
     async def connect(self, ref: str, container_ref: str, settings: EndpointSettings | None) -> None:
         if not container_ref:
@@ -211,20 +214,38 @@ class Connector:
             with ExitStack() as ports:
                 self._choose_gateway(sandbox, ports)
                 ports.pop_all()
+            resolv_conf = self._sandboxes.embed(sandbox, network)
             await self._records.save_sandbox(sandbox)
             await self._kernel.run(self._make, network, endpoint, sandbox, before, container.pid)
             undo.keep()
-            await settled(self._show(endpoint, sandbox, container))
+            await settled(self._show(endpoint, sandbox, container, resolv_conf))
         return endpoint
 
     async def _show(
-        self, endpoint: EndpointRecord, sandbox: SandboxRecord, container: NetworkedContainer
+        self,
+        endpoint: EndpointRecord,
+        sandbox: SandboxRecord,
+        container: NetworkedContainer,
+        resolv_conf: str,
     ) -> None:
-        """It has joined: in its hosts file, and in its record."""
+        """It has joined: in its files of ``/etc``, and in its record."""
         if endpoint.ipv4 and container.hosts_path:
             line = etcfiles.host_line(endpoint.ipv4, sandbox.hostname, sandbox.domainname)
             await self._kernel.run(hostsfile.edit, container.hosts_path, lambda _: False, line)
+        if resolv_conf:
+            await self._resolve(sandbox, container, resolv_conf)
         await self._tell(sandbox, container)
+
+    async def _resolve(self, sandbox: SandboxRecord, container: NetworkedContainer, resolv_conf: str) -> None:
+        """It finds the others of its first network of the users' by their names."""
+        try:
+            await self._dns.start(sandbox, container.pid)
+        except WharfError as error:
+            log.error("container %s: %s", container.id, error)
+            return
+        if sandbox.plain is not None and container.resolv_conf_path:
+            path = container.resolv_conf_path
+            await self._kernel.run(hostsfile.replace, path, sandbox.plain.digest, resolv_conf)
 
     def _choose_gateway(self, sandbox: SandboxRecord, undo: ExitStack) -> None:
         """Ports stay while there is a network to lead them to, and come when there is one."""
@@ -285,6 +306,7 @@ class Connector:
             self._sandboxes.unpublish(sandbox)
         sandbox.endpoints = before.endpoints
         sandbox.gateway_network = before.gateway_network
+        sandbox.resolver = before.resolver
         self._sandboxes.keep(sandbox)
         await self._records.save_sandbox(sandbox)
 

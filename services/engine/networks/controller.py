@@ -77,7 +77,7 @@ class NetworkController:
     def bind(self, containers: ContainerNetworks) -> None:
         """The containers' side of connect and disconnect; the two know each other only here."""
         parts = self._records, self._registry, self._kernel, self._sandboxes, containers
-        self._connector, self._halfway = Connector(*parts), Halfway(*parts)
+        self._connector, self._halfway = Connector(*parts, self._dns), Halfway(*parts)
 
     # NetworkService -----------------------------------------------------------------------------
 

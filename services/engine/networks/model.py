@@ -106,6 +106,15 @@ class Resolver(msgspec.Struct, kw_only=True):
     servers: list[str] = []
 
 
+class PlainResolvConf(msgspec.Struct, kw_only=True):
+    """What resolv.conf of a sandbox without the embedded DNS server was made from, and its ``digest``."""
+
+    servers: list[str] = []
+    search: list[str] = []
+    options: list[str] = []
+    digest: str
+
+
 class SandboxRecord(msgspec.Struct, kw_only=True):
     """All of a running container's network; written before anything of it is made."""
 
@@ -122,6 +131,8 @@ class SandboxRecord(msgspec.Struct, kw_only=True):
     #: The network whose endpoint the ports lead to, and the default route goes through.
     gateway_network: str = ""
     resolver: Resolver | None = None
+    #: For when it joins a network that has the embedded DNS server.
+    plain: PlainResolvConf | None = None
 
     def endpoint(self, network_id: str) -> EndpointRecord | None:
         return next((one for one in self.endpoints if one.network_id == network_id), None)

@@ -20,6 +20,7 @@ from services.engine.networks.ipam import mac_address
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.model import (
     BRIDGE,
+    PREDEFINED,
     EndpointRecord,
     NetworkRecord,
     NetworkSettings,
@@ -98,6 +99,12 @@ class Sandboxes:
         self.keep(record)
         self._writes[record.container_id] = self._records.put_sandbox(record)
         return self.describe(record), files
+
+    def embed(self, record: SandboxRecord, network: NetworkRecord) -> str:
+        """The resolv.conf to be had in *network*, if the container was in none with the embedded server."""
+        if network.name in PREDEFINED or record.plain is None:
+            return ""
+        return views.embedded(record, record.plain, self._settings)
 
     def _reserve(self, request: SandboxRequest, undo: ExitStack) -> SandboxRecord:
         record = SandboxRecord(

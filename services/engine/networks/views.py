@@ -7,13 +7,14 @@ from pathlib import Path
 import msgspec
 
 from services.engine.contracts import EtcFiles, SandboxRequest
-from services.engine.networks import etcfiles
+from services.engine.networks import etcfiles, hostsfile
 from services.engine.networks.model import (
     BRIDGE,
     HOST,
     PREDEFINED,
     EndpointRecord,
     NetworkSettings,
+    PlainResolvConf,
     Resolver,
     SandboxRecord,
 )
@@ -96,7 +97,21 @@ def etc_files(
         record.resolver = Resolver(servers=upstream)
     else:
         conf = etcfiles.plain_resolv_conf(host, servers, search, options, path=path, filtered=not host_mode)
+        if not host_mode:
+            record.plain = PlainResolvConf(
+                servers=servers, search=search, options=options, digest=hostsfile.digest(conf.encode())
+            )
     return EtcFiles(hosts=hosts, resolv_conf=conf)
+
+
+def embedded(record: SandboxRecord, plain: PlainResolvConf, settings: NetworkSettings) -> str:
+    """resolv.conf of a sandbox that joins its first network with the embedded DNS server, which it gets."""
+    path = settings.resolv_conf
+    conf, upstream = etcfiles.embedded_resolv_conf(
+        _read(path), plain.servers, plain.search, plain.options, path=path
+    )
+    record.resolver = Resolver(servers=upstream)
+    return conf
 
 
 def _read(path: str) -> str:

@@ -203,6 +203,8 @@ class Lab:
         box.sandbox, files = self.run(self.controller.allocate(request))
         hosts = self.directory / f"hosts-{name}"
         hosts.write_text(files.hosts)
+        resolv_conf = self.directory / f"resolv.conf-{name}"
+        resolv_conf.write_text(files.resolv_conf)
         self.containers[name] = NetworkedContainer(
             id=box.id,
             name=name,
@@ -212,6 +214,7 @@ class Lab:
             pid=box.pid,
             endpoints=box.sandbox.endpoints,
             hosts_path=str(hosts),
+            resolv_conf_path=str(resolv_conf),
         )
         setup = self.run(self.controller.attach(box.id, box.pid))
         for one in setup.interfaces:

@@ -50,3 +50,13 @@ def test_a_file_that_is_gone_or_a_link_is_left(tmp_path: Path) -> None:
     (tmp_path / "hosts").symlink_to(tmp_path / "target")
     hostsfile.edit(str(tmp_path / "hosts"), lambda _: False, "10.0.0.4\tbox\n")
     assert (tmp_path / "target").read_text() == ""
+
+
+def test_a_file_is_replaced_unless_somebody_has_edited_it(tmp_path: Path) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 192.0.2.1\n")
+    known = hostsfile.digest(path.read_bytes())
+    hostsfile.replace(str(path), known, "nameserver 127.0.0.11\n")
+    assert path.read_text() == "nameserver 127.0.0.11\n"
+    hostsfile.replace(str(path), known, "nameserver 192.0.2.9\n")
+    assert path.read_text() == "nameserver 127.0.0.11\n"
