@@ -16,19 +16,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import own_addresses
-from tests.e2e import leftovers
+from tests.e2e import leftovers, victims
 from tests.e2e.crash import check_no_orphans
-from tests.e2e.test_crash_points import LAST, _is_steady, _victim
 from tests.harness import crashpoints
 from tests.harness.crashpoints import CALLS, CrashPoint
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
-pytestmark = [
-    pytest.mark.timeout(2400),
-    pytest.mark.skipif(not LAST, reason="WHARFD_CRASH_POINTS is not set"),
-    pytest.mark.skipif(not crashpoints.available(), reason="there is no strace"),
-]
+crashpoints.require()
+pytestmark = pytest.mark.timeout(2400)
 
 #: The first number, and how far apart they are.
 FIRST, STEP = (int(os.environ.get(f"WHARFD_CRASH_{name}", "1")) for name in ("FIRST", "STEP"))
@@ -128,7 +124,7 @@ def context(tmp_path: Path) -> Path:
 def test_killed_at(engine: Engine, name: str, context: Path, build: Build, service: str, group: str) -> None:
     engine.docker("run", "-d", "--name", name, "busybox", "sleep", "1000")
     mounts = leftovers.mounts(engine)
-    for number in range(FIRST, LAST + 1, STEP):
+    for number in range(FIRST, crashpoints.LAST + 1, STEP):
         point = f"{service} at {group} {number}"
         try:
             reached = _play(engine, build, context, service, group, number)
@@ -146,9 +142,9 @@ def _play(engine: Engine, build: Build, context: Path, service: str, group: str,
     (context / "Dockerfile").write_text(build.dockerfile)
     for command in build.prepare:
         engine.docker(*named(command))
-    wait_until(lambda: _is_steady(engine), "services run")
+    wait_until(lambda: victims.is_steady(engine), "services run")
     act = build.act or ("build", "-t", "point", *build.flags, "{context}")
-    with CrashPoint(_victim(engine, service), group, number) as point:
+    with CrashPoint(victims.victim(engine, service), group, number) as point:
         cut = engine.docker(*named(act), check=False)
         reached = point.reached
     engine.wait_ready()

@@ -6,17 +6,15 @@ Nothing is left of the one that was cut short. ``WHARFD_CRASH_POINTS=<last>`` go
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
 
-import docker
 import psutil
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-from tests.e2e import leftovers
+from tests.e2e import leftovers, victims
 from tests.e2e.crash import check_no_orphans, is_counted, logged
 from tests.e2e.operations import OPERATIONS, Operation
 from tests.e2e.operations_containers import CONTAINERS
@@ -26,55 +24,27 @@ from tests.harness.crashpoints import CALLS, CrashPoint
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
+crashpoints.require()
 pytestmark = pytest.mark.timeout(1200)
 
 #: Of the container that was there before.
 _COUNTER = "i=0; while :; do i=$((i+1)); echo $i; usleep 100000; done"
 
-LAST = int(os.environ.get("WHARFD_CRASH_POINTS", "0"))
-
-
-def _victim(engine: Engine, service: str) -> int:
-    """Pid to kill: a service's (the API server's worker, not who watches it), or the zygote's, with which
-    everything that it forks is watched."""
-    if service == "shim":
-        return psutil.Process(_init(engine)).ppid()
-    pid = engine.service_pids()["containerd-shim" if service == "zygote" else service]
-    if service not in ("zygote", "apiserver"):
-        return pid
-    wait_until(lambda: len(psutil.Process(pid).children()) == 1, f"{service} has forked")
-    return psutil.Process(pid).children()[0].pid
-
-
-def _init(engine: Engine) -> int:
-    """The pid of the operation's container; 0 if it does not run, or not any more."""
-    try:
-        return int(engine.client.api.inspect_container("point")["State"]["Pid"])
-    except docker.errors.NotFound:
-        return 0
-
 
 def _start_again(engine: Engine, operation: Operation, init: int) -> None:
     """After its shim has died: the container has ended, and can be started."""
-    wait_until(lambda: _init(engine) != init, "the end of the container is known")
+    wait_until(lambda: victims.init(engine) != init, "the end of the container is known")
     if operation.then:
         engine.docker("start", "point")
-
-
-def _is_steady(engine: Engine) -> bool:
-    """Its supervisor has seen the services run for long enough to restart them without delay."""
-    return all(
-        item["statename"] == "RUNNING" for item in engine.supervisor.getAllProcessInfo() if item["pid"]
-    )
 
 
 def _play(engine: Engine, operation: Operation, service: str, group: str, number: int) -> bool:
     """True if the call was reached."""
     for command in operation.prepare:
         engine.docker(*command)
-    wait_until(lambda: _is_steady(engine), "services run")
-    init = _init(engine) if service == "shim" else 0
-    victim = _victim(engine, service)
+    wait_until(lambda: victims.is_steady(engine), "services run")
+    init = victims.init(engine) if service == "shim" else 0
+    victim = victims.victim(engine, service)
     with CrashPoint(victim, group, number) as point:
         engine.docker(*operation.act, check=False, stdin=operation.stdin)
         reached = point.reached
@@ -96,15 +66,13 @@ def _tried() -> Iterator[ParameterSet]:
             yield pytest.param(operation, service, id=f"{operation.name}-{service}")
 
 
-@pytest.mark.skipif(not LAST, reason="WHARFD_CRASH_POINTS is not set")
-@pytest.mark.skipif(not crashpoints.available(), reason="there is no strace")
 @pytest.mark.parametrize("group", CALLS)
 @pytest.mark.parametrize(("operation", "service"), list(_tried()))
 def test_killed_at(engine: Engine, name: str, operation: Operation, service: str, group: str) -> None:
     engine.docker("run", "-d", "--name", name, "busybox", "sh", "-c", _COUNTER)
     pid = engine.client.api.inspect_container(name)["State"]["Pid"]
     mounts = leftovers.mounts(engine)
-    for number in range(1, LAST + 1):
+    for number in range(1, crashpoints.LAST + 1):
         point, began = f"{service} at {group} {number}", time.time()
         try:
             reached = _play(engine, operation, service, group, number)

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 import pytest
 
 from services.engine.networks import namespace
-from tests.e2e import agreement
+from tests.e2e import agreement, victims
 from tests.e2e.operations import Operation
 from tests.e2e.operations_networks import NETWORKS
-from tests.e2e.test_crash_points import LAST, _is_steady
 from tests.harness import crashpoints
 from tests.harness.crashpoints import CALLS, CrashPoint
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
+crashpoints.require()
 pytestmark = pytest.mark.timeout(1200)
 
 
@@ -115,7 +115,7 @@ def _play(engine: Engine, neighbours: Neighbours, operation: Operation, group: s
 
     for command in operation.prepare:
         docker(command)
-    wait_until(lambda: _is_steady(engine), "services run")
+    wait_until(lambda: victims.is_steady(engine), "services run")
     with CrashPoint(engine.service_pids()["engine"], group, number) as point:
         succeeded = docker(operation.act, check=False)
         reached = point.reached
@@ -134,12 +134,10 @@ def _play(engine: Engine, neighbours: Neighbours, operation: Operation, group: s
     return reached
 
 
-@pytest.mark.skipif(not LAST, reason="WHARFD_CRASH_POINTS is not set")
-@pytest.mark.skipif(not crashpoints.available(), reason="there is no strace")
 @pytest.mark.parametrize("group", CALLS)
 @pytest.mark.parametrize("operation", NETWORKS, ids=lambda operation: operation.name)
 def test_engine_killed_at(engine: Engine, neighbours: Neighbours, operation: Operation, group: str) -> None:
-    for number in range(1, LAST + 1):
+    for number in range(1, crashpoints.LAST + 1):
         try:
             reached = _play(engine, neighbours, operation, group, number)
         except (AssertionError, OSError, subprocess.TimeoutExpired) as error:

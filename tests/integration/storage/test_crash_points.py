@@ -32,12 +32,8 @@ from tests.integration.registry.servers import BINARY, Registry
 from tests.integration.storage.operations import BASE, Engine, Operation, engine, load, operations, pulled
 from tests.suites.trees import inside, listing
 
-LAST = int(os.environ.get("WHARFD_CRASH_POINTS", "0"))
-pytestmark = [
-    pytest.mark.skipif(not LAST, reason="WHARFD_CRASH_POINTS is not set"),
-    pytest.mark.skipif(not crashpoints.available(), reason="there is no strace"),
-    pytest.mark.timeout(3600),
-]
+crashpoints.require()
+pytestmark = pytest.mark.timeout(3600)
 
 #: System calls that change the disk or ask for a helper, by the engine's thread that makes them.
 _THREADS = {
@@ -224,7 +220,7 @@ def test_killed_at(
     host = request.getfixturevalue("registry").host if name.startswith(("pull", "push")) else ""
     (operation,) = (one for one in operations(host) if one.name == name)
     trial = Trial(operation, driver, zygote, tmp_path)
-    for number in range(1, LAST + 1):
+    for number in range(1, crashpoints.LAST + 1):
         trial.copy()
         reached = trial.killed(thread, call, number)
         try:
