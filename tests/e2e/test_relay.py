@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -52,12 +53,21 @@ def _helpers(engine: Engine) -> list[int]:
         try:
             if b"docker-proxy" not in Path(entry.path, "cmdline").read_bytes():
                 continue
-            links = {os.readlink(fd.path) for fd in os.scandir(f"{entry.path}/fd")}
+            links = _links(Path(entry.path, "fd"))
         except OSError:
             continue
         if any(f"socket:[{inode}]" in links for inode in inodes):
             found.append(int(entry.name))
     return found
+
+
+def _links(directory: Path) -> set[str]:
+    """Of those descriptors that stay: it closes one of a connection that has just ended."""
+    links = set()
+    for name in os.listdir(directory):
+        with contextlib.suppress(FileNotFoundError):
+            links.add(os.readlink(directory / name))
+    return links
 
 
 def _published(engine: Engine, name: str) -> set[str]:

@@ -92,7 +92,8 @@ class CacheMounts:
         """Of what nobody can find any more. Goes on without a caller that is cancelled, and tries again what
         fails behind its back."""
         tried = asyncio.Event()
-        self._background.spawn(self._try(path, tried), name="cache mount")
+        trying = self._background.spawn(self._try(path, tried), name="cache mount")
+        trying.add_done_callback(lambda _: tried.set())  # it may be cancelled before it begins
         await tried.wait()
 
     async def _try(self, path: Path, tried: asyncio.Event) -> None:

@@ -50,7 +50,7 @@ class Handlers:
         self._services = services
 
     async def start(self, args: Ref, context: Context) -> Nothing:
-        if context.attempt > 1 and wait.has_ended(self._services, args.ref):
+        if context.attempt > 1 and wait.has_run(self._services, args.ref, context):
             return Nothing()  # it was started before the restart; its run must not be repeated
         entry = self._services.registry.get(args.ref)
         await self._change(start.start(self._services, entry), context, done=NotModified)
@@ -80,7 +80,7 @@ class Handlers:
         try:
             await self._change(stop.kill_request(self._services, args.ref, args.signal), context)
         except (Conflict, NotFound):
-            if not (context.repeated and wait.has_ended(self._services, args.ref)):
+            if not (context.repeated and wait.has_ended(self._services, args.ref, context)):
                 raise
         return Nothing()
 

@@ -14,6 +14,7 @@ from services.engine.containers import start, stop, transitions
 from services.engine.containers.announce import announce
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.services import Services
+from services.engine.scopes import shielded
 from services.protocol.api.containers import RestartPolicy
 from services.protocol.errors import NotModified, WharfError
 
@@ -88,8 +89,8 @@ async def restart(
         await stop.stop(services, entry, timeout=timeout, signal_name=signal_name)
     except NotModified:
         pass
-    except WharfError:
-        await _spare(services, entry, False)
+    except Exception:
+        await shielded(_spare(services, entry, False))
         raise
     await start.start(services, entry)
     announce(services, entry, "restart")

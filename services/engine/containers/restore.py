@@ -1,4 +1,4 @@
-"""Start-up: the records made true by what the shims say. There is no other recovery.
+"""Start-up: the records made true by what the shims say; the networks' by ``networks/halfway``.
 
 ======================  ===========================  ============================================
 task at the shim        recorded                     done
@@ -114,6 +114,7 @@ async def _adopt_state(services: Services, entry: Entry, *, paused: bool) -> Non
     if paused and state.held_for_commit:
         with contextlib.suppress(Conflict, NotFound):  # it has ended just now
             await services.shims.resume(entry.id)
+        announce(services, entry, "unpause")
         paused = False
     if (state.status is Status.PAUSED) != paused:
         state = transitions.paused(state) if paused else transitions.unpaused(state)

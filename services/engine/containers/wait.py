@@ -2,8 +2,7 @@
 
 Exits are told apart by ``finished_at``, which never repeats for one container (``transitions``).
 A request that is sent again after a restart of the engine may have missed its exit or removal: exits
-later than its first attempt or recorded by this process count for it, and so do removals that the
-registry remembers.
+later than its first attempt count for it, and so do removals that the registry remembers.
 """
 
 from __future__ import annotations
@@ -51,16 +50,29 @@ def is_gone(services: Services, entry: Entry) -> bool:
     return services.registry.find(entry.id) is not entry
 
 
-def has_ended(services: Services, ref: str) -> bool:
-    """For a repeated request: whether the run it belongs to ended while the engine was restarting.
-
-    An engine that is told of an exit after its boot was not the one that was asked first.
-    """
+def has_run(services: Services, ref: str, context: Context) -> bool:
+    """For a repeated request: whether the container was started since its first attempt, and has ended."""
     try:
         entry = services.registry.get(ref)
     except NotFound:
         return services.registry.removed.exit_code(ref) is not None
-    return entry.runtime.exits > 0 and not transitions.is_active(entry.state)
+    return not transitions.is_active(entry.state) and _since(context, entry.state.started_at, entry)
+
+
+def has_ended(services: Services, ref: str, context: Context) -> bool:
+    """For a repeated request: whether the container has ended since its first attempt."""
+    try:
+        entry = services.registry.get(ref)
+    except NotFound:
+        return services.registry.removed.exit_code(ref) is not None
+    return not transitions.is_active(entry.state) and _since(context, entry.state.finished_at, entry)
+
+
+def _since(context: Context, at: int, entry: Entry) -> bool:
+    """*at* is later than the request's first attempt. Where that is not told, any exit counts that this
+    process was told of: it was not the one that was asked first.
+    """
+    return context.began < at if context.began else entry.runtime.exits > 0
 
 
 async def wait(services: Services, args: WaitArgs, context: Context) -> AsyncIterator[Waited]:
@@ -89,10 +101,9 @@ def _condition(services: Services, entry: Entry, condition: str, context: Contex
         return lambda: entry.runtime.gone
     if condition == NOT_RUNNING and not transitions.is_active(entry.state):
         return lambda: True
-    if context.repeated and not transitions.has_task(entry.state):
-        missed = 0 < context.began < entry.state.finished_at
-        if missed or entry.runtime.exits:
-            return lambda: True
+    repeated = context.repeated and not transitions.has_task(entry.state)
+    if repeated and _since(context, entry.state.finished_at, entry):
+        return lambda: True
     # A restarting container counts as running, so only its next exit ends the wait.
     finished_at = entry.state.finished_at
     return lambda: entry.state.finished_at != finished_at or is_gone(services, entry)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 
 def edit(path: str, without: Callable[[str], bool], line: str) -> None:
@@ -31,7 +34,7 @@ def replace(path: str, known: str, content: str) -> None:
 
 def _change(path: str, change: Callable[[bytes], bytes]) -> None:
     """One write, which a crash comes before or after: what is shorter is filled up with empty lines first,
-    so that no part of an old line is seen before the file is cut.
+    so that no part of an old line is seen before the file is cut. A file that cannot be written is left.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -42,5 +45,8 @@ def _change(path: str, change: Callable[[bytes], bytes]) -> None:
         new = change(old)
         if new == old:
             return
-        os.pwrite(descriptor, new + b"\n" * (len(old) - len(new)), 0)
-        os.ftruncate(descriptor, len(new))
+        try:
+            os.pwrite(descriptor, new + b"\n" * (len(old) - len(new)), 0)
+            os.ftruncate(descriptor, len(new))
+        except OSError as error:  # the disk is full; the container is in the network all the same
+            log.error("%s: %s", path, error)

@@ -14,7 +14,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import msgspec
 
@@ -28,8 +28,10 @@ from services.protocol.relay import RelayAdd, RelayReady, RelayRemove, RelayStat
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a helper has to tell of its ports, and to give ports back.
+#: Seconds that a helper has to tell of its ports.
 _PATIENCE = 20.0
+#: Seconds that it has to give ports back, while the network thread waits.
+_GIVEN_BACK = 5.0
 #: Seconds after which another helper is asked for when there is no zygote to fork it.
 _AGAIN = 1.0
 _decode = msgspec.msgpack.Decoder(RelayState).decode
@@ -47,6 +49,8 @@ class Relay:
         self._control: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._submit: Callable[[Callable[[], None]], object] = lambda _: None
+        #: The helper that did not tell that it gave ports back.
+        self._silent: socket.socket | None = None
 
     def watch(self, loop: asyncio.AbstractEventLoop, submit: Callable[[Callable[[], None]], object]) -> None:
         """The loop that notices the helper's death, and what it has done in the network thread then."""
@@ -76,7 +80,7 @@ class Relay:
         """What was adopted and is nobody's any more is not served any more."""
         if self._control is not None:
             with contextlib.suppress(OSError):
-                _remove(self._control, self._adopted)
+                self._remove(self._control, self._adopted)
         self._adopted.clear()
         self._host_ports.drop_adopted()
 
@@ -89,7 +93,7 @@ class Relay:
                 if self._rules:
                     self._start()
                 return
-            _remove(self._control, [_key(rule) for rule in gone - new])
+            self._remove(self._control, [_key(rule) for rule in gone - new])
             for rule in new:
                 self._add(self._control, rule)
         except (OSError, WharfError) as error:
@@ -122,7 +126,7 @@ class Relay:
     def _use(self, control: socket.socket) -> None:
         self._control = control
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.add_reader, control.fileno(), self._ended)
+            self._loop.call_soon_threadsafe(self._loop.add_reader, control.fileno(), self._ended, control)
 
     def _add(self, control: socket.socket, rule: PortRule) -> None:
         held = self._host_ports.held(rule.protocol, rule.host_ip, rule.host_port)
@@ -133,9 +137,23 @@ class Relay:
             return  # it is served, and its connections are to stay
         fdpass.send(control, message, [held.fileno()])
 
-    def _ended(self) -> None:
+    def _remove(self, control: socket.socket, keys: Collection[str]) -> None:
+        """When this returns the helper has closed their sockets, and the ports can be bound again."""
+        if not keys:
+            return
+        freed, held = os.pipe2(os.O_CLOEXEC)
+        with open(freed, "rb", buffering=0):
+            with open(held, "wb", buffering=0):
+                for key in keys:
+                    fdpass.send(control, RelayRemove(key), [held])
+            # Nor is one waited for again that an older version has started, which tells nothing.
+            if control is not self._silent and not _is_readable(freed):
+                self._silent = control
+                log.warning("docker-proxy has not given ports back within %g s", _GIVEN_BACK)
+
+    def _ended(self, control: socket.socket) -> None:
         """On the loop: the helper's side of the connection says something, which is its end."""
-        if self._loop is not None and (control := self._control) is not None:
+        if self._loop is not None and control.fileno() >= 0:
             self._loop.remove_reader(control.fileno())
             with contextlib.suppress(RuntimeError):  # the thread has ended, and so does all of this
                 self._submit(functools.partial(self._lost, control))
@@ -179,22 +197,11 @@ def _forget(loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
     control.close()
 
 
-def _remove(control: socket.socket, keys: Iterable[str]) -> None:
-    """When this returns the helper has closed their sockets, and the ports can be bound again."""
-    freed, held = os.pipe2(os.O_CLOEXEC)
-    with open(freed, "rb", buffering=0):
-        with open(held, "wb", buffering=0):
-            for key in keys:
-                fdpass.send(control, RelayRemove(key), [held])
-        if not _is_readable(freed):
-            log.warning("docker-proxy has not given ports back within %g s", _PATIENCE)
-
-
 def _is_readable(descriptor: int) -> bool:
     """At once or within the time; select(2) knows no descriptors above 1023."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(_PATIENCE * 1000))
+    return bool(poll.poll(_GIVEN_BACK * 1000))
 
 
 def retire(exec_root: ExecRoot) -> None:

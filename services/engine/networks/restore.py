@@ -10,7 +10,6 @@ from services.engine.networks.halfway import Halfway
 from services.engine.networks.kernel import Kernel
 from services.engine.networks.links import Link
 from services.engine.networks.model import NetworkRecord, SandboxRecord
-from services.engine.networks.netlink import NetlinkError
 from services.engine.networks.ports import HostPorts
 from services.engine.networks.records import Records
 from services.engine.networks.registry import Registry
@@ -18,6 +17,9 @@ from services.engine.networks.sandboxes import Sandboxes
 from services.protocol.errors import WharfError
 
 log = logging.getLogger(__name__)
+
+#: Links that are deleted in one transaction: their acknowledgements must fit a socket's buffer.
+_AT_ONCE = 64
 
 
 async def restore(
@@ -96,10 +98,12 @@ def _keep(record: SandboxRecord, registry: Registry, ports: HostPorts) -> None:
 def _remove_orphans(kernel: Kernel, bridges: list[NetworkRecord], known: set[str]) -> None:
     """In the network thread."""
     orphans = _orphans(kernel.links.links(), bridges, known)
-    try:
-        kernel.links.delete(orphans)
-    except NetlinkError as error:
-        log.error("links %s could not be removed: %s", ", ".join(orphans), error)
+    for start in range(0, len(orphans), _AT_ONCE):
+        some = orphans[start : start + _AT_ONCE]
+        try:
+            kernel.links.delete(some)
+        except OSError as error:
+            log.error("links %s could not be removed: %s", ", ".join(some), error)
 
 
 def _orphans(links: list[Link], bridges: list[NetworkRecord], known: set[str]) -> list[str]:

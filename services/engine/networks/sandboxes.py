@@ -101,7 +101,9 @@ class Sandboxes:
         return self.describe(record), files
 
     def embed(self, record: SandboxRecord, network: NetworkRecord) -> str:
-        """The resolv.conf to be had in *network*, if the container was in none with the embedded server."""
+        """The resolv.conf to be had in *network*, if the container was started in none with the embedded
+        server; and the servers that one forwards to.
+        """
         if network.name in PREDEFINED or record.plain is None:
             return ""
         return views.embedded(record, record.plain, self._settings)

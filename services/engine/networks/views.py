@@ -76,7 +76,9 @@ def host_gateways(registry: Registry, settings: NetworkSettings) -> list[str]:
 def etc_files(
     request: SandboxRequest, record: SandboxRecord, registry: Registry, settings: NetworkSettings
 ) -> EtcFiles:
-    """Also decides whether the sandbox has the embedded DNS server (``record.resolver``)."""
+    """Also decides whether the sandbox has the embedded DNS server (``record.resolver``), or what for if it
+    gets one (``record.plain``).
+    """
     host_mode = any(endpoint.network_name == HOST for endpoint in record.endpoints)
     extra = etcfiles.split_extra_hosts(request.extra_hosts, host_gateways(registry, settings))
     own = "".join(

@@ -46,8 +46,6 @@ SCHEMA = Schema(
 DRIVER = "local"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 _REMOVED = ".removed-"
-#: Bytes of a file's name (limits.h).
-_NAME_MAX = 255
 
 _encode = msgspec.json.encode
 
@@ -103,8 +101,9 @@ class VolumeManager:
 
     def _take_back(self, doomed: Path) -> bool:
         """Whether *doomed* was a volume whose removal was cut off before its record was deleted."""
-        _, _, name = doomed.name.removeprefix(_REMOVED).partition("-")
-        if name not in self._records or (self._root / name).exists():
+        _, _, digest = doomed.name.removeprefix(_REMOVED).partition("-")
+        name = next((one for one in self._records if _digest(one) == digest), None)
+        if name is None or (self._root / name).exists():
             return False
         os.rename(doomed, self._root / name)
         return True
@@ -249,16 +248,19 @@ class VolumeManager:
                 raise SystemError_(f"remove {name}: device or resource busy")
             # The name goes first: what is left after a crash is a directory nobody mistakes for a volume.
             # It tells the volume's: until the record is deleted the next start takes it back.
-            doomed = self._root / f"{_REMOVED}{secrets.token_hex(4)}-{name}"
-            if len(os.fsencode(doomed.name)) > _NAME_MAX:
-                doomed = self._root / f"{_REMOVED}{secrets.token_hex(8)}"
+            doomed = self._root / f"{_REMOVED}{secrets.token_hex(4)}-{_digest(name)}"
             try:
                 os.rename(self._root / name, doomed)
             except FileNotFoundError:
                 pass
             except OSError as error:
                 raise SystemError_(f"remove {name}: {error.strerror}") from error
-            await self._store.execute("DELETE FROM volumes WHERE name=?", name)
+            try:
+                await self._store.execute("DELETE FROM volumes WHERE name=?", name)
+            except Exception:
+                with contextlib.suppress(OSError):
+                    os.rename(doomed, self._root / name)
+                raise
             del self._records[name]
         await settled(asyncio.to_thread(_delete, str(doomed)))
         self._events.publish("volume", "destroy", name, {"driver": DRIVER})
@@ -296,6 +298,11 @@ class VolumeManager:
             volume.usage_data = VolumeUsage(size=size, ref_count=len(self._used_by(name)))
             found.append(volume)
         return found
+
+
+def _digest(name: str) -> str:
+    """A name of a fixed length for one that may be as long as names can be."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _delete(directory: str) -> None:

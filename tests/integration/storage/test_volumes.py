@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -265,6 +267,21 @@ def test_a_removal_that_is_cut_off_has_removed_nothing(tmp_path: Path) -> None:
 
     run(tmp_path, first)
     run(tmp_path, second)
+
+
+def test_a_removal_that_fails_has_removed_nothing(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        long = "v" * 255
+        made = await s.volumes.create(long, "", {}, {})
+        Path(made.mountpoint, "f").write_text("kept")
+        full = sqlite3.OperationalError("database or disk is full")
+        with mock.patch.object(s.store, "execute", side_effect=full), pytest.raises(sqlite3.Error):
+            await s.volumes.remove(long)
+        assert Path(made.mountpoint, "f").read_text() == "kept"
+        await s.volumes.remove(long)
+        assert os.listdir(s.root / "volumes") == []
+
+    run(tmp_path, test)
 
 
 def test_an_anonymous_volume_is_made_once_for_a_request(tmp_path: Path) -> None:

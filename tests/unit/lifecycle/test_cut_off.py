@@ -223,6 +223,33 @@ def test_who_waits_is_told_of_an_exit_since_he_began(tmp_path: Path) -> None:
     run(test())
 
 
+def test_a_start_that_was_not_carried_out_is_carried_out_when_it_is_asked_again(tmp_path: Path) -> None:
+    """Killed when the exit of the run before was recorded and not acknowledged; its start is not his."""
+
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await _running(world)
+        world.shims.end(entry.id, 7)
+        task = world.shims.all[entry.id]
+        ending = transitions.Ending(exit_code=7, finished_at=task.exited_at)
+        entry.state = transitions.exited(entry.state, ending)
+        await world.services.registry.save_state(entry)
+        world = await world.reborn()
+        await restore(world.services)
+
+        def repeated(began: int) -> Context:
+            return Context("r", 2, lambda: asyncio.sleep(0, []), began)
+
+        handlers = Handlers(world.services)
+        await handlers.start(Ref("c"), repeated(entry.state.started_at - 1))
+        assert world.entry().state.status is Status.EXITED, "that run was what he asked for"
+        await handlers.start(Ref("c"), repeated(task.exited_at + 1))
+        assert world.entry().state.status is Status.RUNNING
+        await world.close()
+
+    run(test())
+
+
 def test_what_was_done_is_not_refused_when_it_is_asked_again(tmp_path: Path) -> None:
     async def test() -> None:
         world = World(tmp_path)

@@ -79,7 +79,10 @@ def _redirect(port: int) -> None:
             raise
         nft.commit(sock, [table.delete(), table.create(), *_rules(table, port)])
         # A client that goes on asking from its port would be led to the server that is gone.
-        conntrack.forget(sock, [PortRule("udp", EMBEDDED_SERVER, 53, EMBEDDED_SERVER, port)])
+        try:
+            conntrack.forget(sock, [PortRule("udp", EMBEDDED_SERVER, 53, EMBEDDED_SERVER, port)])
+        except NetlinkError as error:  # a kernel without ctnetlink
+            log.warning("flows to the DNS server before cannot be forgotten: %s", error)
     finally:
         sock.close()
 
