@@ -37,6 +37,8 @@ class ShimLink:
         self.pid = 0
         #: The shim has answered its Delete: its end is no loss.
         self.deleted = False
+        #: It answers nothing any more.
+        self.dead = False
         self._final = 0
         self._on_event = on_event
         self._on_lost = on_lost
@@ -47,14 +49,21 @@ class ShimLink:
         self._packets.send(Subscribe())
 
     async def synchronised(self) -> None:
-        """Wait until the shim has sent the events it keeps; raises ``Unavailable`` if it died."""
+        """Wait until the shim has sent the events it keeps; raises ``Unavailable`` if it died.
+
+        It lives, as far as is known, until the caller suspends the next time.
+        """
         await asyncio.shield(self._synchronised)
+        if self.dead:  # it died between its last event and now
+            raise self._death()
 
     async def call(self, method: str, request: bytes, *, final: bool = False) -> bytes:
         """The serialised response of the shim's *method*; raises what the shim raised.
 
         After success of a *final* call the shim ends.
         """
+        if self.dead:
+            raise self._death()
         self._seq += 1
         seq = self._seq
         if final:
@@ -92,8 +101,12 @@ class ShimLink:
             future.set_result(message.response)
 
     def _lost(self) -> None:
+        self.dead = True
         self._on_lost(self)
-        self._fail(ShimDied(f"the shim of container {self.id} has died"))
+        self._fail(self._death())
+
+    def _death(self) -> ShimDied:
+        return ShimDied(f"the shim of container {self.id} has died")
 
     def _fail(self, error: Exception) -> None:
         for call in self._calls.values():

@@ -31,7 +31,10 @@ def reclaim(directory: Path) -> None:
         return
     claim = _claim(directory)
     try:
-        record = state.load(directory) or record
+        now = state.load(directory)
+        if now is None or now.lost or (now.shim_pid, now.shim_start) != (record.shim_pid, record.shim_start):
+            return  # somebody else has done it meanwhile; another run of the container may have begun
+        record = now
         if state.is_alive(record.pid, record.pid_start):
             os.kill(record.pid, signal.SIGKILL)
         try:

@@ -105,7 +105,9 @@ class Registry:
         if request.id not in self._links:
             task = self._settle(request.id, self._start(request))
             await asyncio.shield(task)
-        link = self._links[request.id]
+        link = self._links.get(request.id)
+        if link is None:
+            raise Unavailable(f"the shim of container {request.id} died as soon as it had started")
         return pb.StartShimResponse(socket=str(link.socket), pid=link.pid)
 
     async def _start(self, request: pb.StartShimRequest) -> None:

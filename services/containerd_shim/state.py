@@ -37,11 +37,16 @@ class ShimRecord(msgspec.Struct, kw_only=True):
 
 
 def start_time(pid: int) -> int:
-    """When *pid* was started, in clock ticks since boot (proc(5), stat field 22); 0 if it is gone."""
+    """When *pid* was started, in clock ticks since boot (proc(5), stat field 22); 0 if it has ended.
+
+    A zombie has, but for one whose other threads (field 20) go on.
+    """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return int(os.read(fd, 4096).rpartition(b")")[2].split()[19])
+            fields = os.read(fd, 4096).rpartition(b")")[2].split()
+            ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+            return 0 if ended else int(fields[19])
         finally:
             os.close(fd)
     except (OSError, IndexError):

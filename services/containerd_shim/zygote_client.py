@@ -124,11 +124,9 @@ class ZygoteClient:
             self._process.kill()
             log.error("the zygote ended with status %s", self._process.wait())
         self._start_again()
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(_ZygoteDied())
 
     def _start_again(self) -> None:
+        """Now or later; then all is asked again, also what was asked while there was no zygote."""
         if self._closing:
             return
         try:
@@ -136,6 +134,10 @@ class ZygoteClient:
         except OSError as error:  # no memory, no process id: it may be better later
             log.error("the zygote could not be started: %s", error)
             asyncio.get_running_loop().call_later(RESTART_DELAY, self._start_again)
+            return
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(_ZygoteDied())
 
 
 class _ZygoteDied(Exception):

@@ -94,9 +94,11 @@ class CrashPoint:
             return False
 
     def _traced(self) -> Iterator[bool]:
-        for task in Path(f"/proc/{self._pid}/task").iterdir():
-            with contextlib.suppress(OSError):  # it has ended
-                yield f"TracerPid:\t{self._strace.pid}\n" in (task / "status").read_text()
+        tasks: list[Path] = []
+        with contextlib.suppress(OSError):  # the process has ended
+            tasks += Path(f"/proc/{self._pid}/task").iterdir()
+        for task in tasks:
+            yield _is_traced(task / "status", self._strace)
 
     @property
     def reached(self) -> bool:
@@ -109,12 +111,7 @@ class CrashPoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._strace.send_signal(signal.SIGTERM)
-        try:
-            self._strace.wait(_DETACH)
-        except subprocess.TimeoutExpired:  # it waits for a thread that has ended
-            self._strace.kill()
-            self._strace.wait()
+        _detach(self._strace)
         self._watch.join()
         os.close(self._handle)
         self._output.unlink(missing_ok=True)
@@ -132,12 +129,28 @@ class ThreadPoint:
 
     def __enter__(self) -> ThreadPoint:
         self._strace = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
-        status, mark = Path(f"/proc/{self._thread}/status"), f"TracerPid:\t{self._strace.pid}\n"
-        wait_until(lambda: mark in status.read_text(), "the thread is traced")
+        status = Path(f"/proc/{self._thread}/status")
+        wait_until(lambda: _is_traced(status, self._strace), "the thread is traced")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._strace.send_signal(signal.SIGTERM)
-        self._strace.wait()
+        _detach(self._strace)
+
+
+def _is_traced(status: Path, strace: subprocess.Popen[bytes]) -> bool:
+    """By *strace*; so is a thread that has ended, of which nothing more is to come."""
+    try:
+        return f"TracerPid:\t{strace.pid}\n" in status.read_text()
+    except OSError:
+        return True
+
+
+def _detach(strace: subprocess.Popen[bytes]) -> None:
+    strace.send_signal(signal.SIGTERM)
+    try:
+        strace.wait(_DETACH)
+    except subprocess.TimeoutExpired:  # it waits for a thread that has ended
+        strace.kill()
+        strace.wait()

@@ -46,8 +46,13 @@ class Zygote:
             self._start()
 
     def settle(self) -> None:
-        """Until no helper runs."""
-        wait_until(lambda: not psutil.Process(self.pid).children(), "helpers have ended")
+        """Until no helper runs, and a zygote does."""
+
+        def settled() -> bool:
+            self.revive()
+            return not psutil.Process(self.pid).children() and self._process.poll() is None
+
+        wait_until(settled, "helpers have ended")
 
     def close(self) -> None:
         self._process.kill()

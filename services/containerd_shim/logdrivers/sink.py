@@ -73,10 +73,6 @@ class LogSink:
         self.on_append(records)
         self.files.append(records)
 
-    def close(self) -> None:
-        self.flush()
-        self.files.close()
-
 
 def open_sink(
     driver: str,

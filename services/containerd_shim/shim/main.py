@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 
 import setproctitle
 
@@ -36,8 +37,10 @@ def run(request: pb.StartShimRequest, directory: str, listener_fd: int) -> None:
     What runs here is written for few touched pages: each costs every container 4 KB.
     """
     claim = state.claim(directory)
-    if claim < 0:
-        return  # the zygote before this one forked a shim, and died before it could say so
+    if claim < 0:  # the zygote before this one forked a shim, and died before it could say so
+        _redirect(directory)
+        print(f"another process has {directory}: there is a shim, or one that ends", file=sys.stderr)
+        return
     _become_daemon(request.id, directory)
     loop = Loop()
     listener = socket.socket(fileno=listener_fd)

@@ -83,11 +83,16 @@ def _play(directory: str) -> None:
         if sink is not None:
             sink.feed(STDOUT, b"a line\n")
             sink.feed(STDERR, b"another\n")
-        task.init.exited(0, task.init.stopped)
-        if sink is not None:
-            sink.close()
+        task.init.exited(0, lambda: _drained(task))
         server.finish(loop.stop)
     loop.abandon()
+
+
+def _drained(task: Task) -> None:
+    """The exit as the shim has it, but for its record, which would wait for the disk."""
+    task.end_log()
+    task.events.publish(exit=pb.TaskExit(pid=task.init.pid, exit_status=task.init.exit_status))
+    task.init.stopped()
 
 
 def _plan(bundle: Path) -> None:

@@ -240,7 +240,7 @@ class Task:
             self.events.publish(oom=pb.TaskOOM())
 
     def _init_drained(self) -> None:
-        self._end_log()
+        self.end_log()
         init, record = self.init, self._record
         record.status = "stopped"
         record.exit_status, record.exited_at = init.exit_status, init.exited_at
@@ -253,7 +253,8 @@ class Task:
             self.events.publish(exit=_exit_of(init))
         init.stopped()
 
-    def _end_log(self) -> None:
+    def end_log(self) -> None:
+        """Nothing more is coming: all of it is written, and those who follow it are told."""
         try:
             if self._sink is not None:
                 self._sink.flush()

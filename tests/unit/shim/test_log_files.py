@@ -136,7 +136,7 @@ def test_streams_frames_and_prefixes(tmp_path: Path) -> None:
 def test_half_a_record_is_cut_off_at_start(tmp_path: Path) -> None:
     log = sink(tmp_path / "log")
     log.feed(STDOUT, b"whole\n")
-    log.close()
+    log.files.close()
     with (tmp_path / "log").open("ab") as file:
         file.write(b'{"log":"torn')
     again = sink(tmp_path / "log")

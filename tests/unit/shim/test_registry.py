@@ -17,6 +17,7 @@ import pytest
 
 from services.containerd_shim import reclaim, registry, state
 from services.containerd_shim.hub import EventHub
+from services.containerd_shim.links import ShimDied, ShimLink
 from services.containerd_shim.registry import Registry
 from services.containerd_shim.state import ShimRecord
 from services.containerd_shim.zygote_client import ZygoteClient
@@ -51,13 +52,24 @@ def unavailable(_directory: Path) -> None:
 
 
 class Shim:
-    """One that answers nothing: *dies* is called with the first call it gets, then it is dead."""
+    """One that answers nothing: *dies* is called with the first call it gets, then it is dead.
 
-    def __init__(self, exec_root: ExecRoot, record: ShimRecord, told: list[pb.Envelope]) -> None:
-        self.directory = exec_root.shim_dir(record.id)
-        self.directory.mkdir(parents=True)
+    *early*: it dies before that, and nobody runs between the last it tells and its death.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        listener: socket.socket,
+        record: ShimRecord,
+        told: list[pb.Envelope],
+        *,
+        early: bool = False,
+    ) -> None:
+        self.directory = directory
         state.save(str(self.directory), record)
-        self._listener = fdpass.listen(exec_root.shim_socket(record.id))
+        self._listener = listener
+        self._early = early
         self._told = [*told, pb.Envelope(id=record.id, synchronised=pb.Synchronised())]
         self._peer: socket.socket | None = None
         self.dies: Callable[[], None] = lambda: None
@@ -69,6 +81,9 @@ class Shim:
         await loop.sock_recv(self._peer, fdpass.MAX_MESSAGE)
         for envelope in self._told:
             fdpass.send(self._peer, ShimEvent(envelope.SerializeToString()))
+        if self._early:
+            self.die()
+            return
         data = await loop.sock_recv(self._peer, fdpass.MAX_MESSAGE)
         assert msgspec.msgpack.decode(data, type=TaskCall)
         self.dies()
@@ -80,6 +95,17 @@ class Shim:
             self._peer.close()
 
 
+class ForkingZygote(Zygote):
+    """Its shims die as soon as they have told that they are there."""
+
+    async def fork_shim(self, directory: Path, request: bytes, listener: socket.socket) -> int:
+        shim = Shim(
+            directory, listener.dup(), ShimRecord(id="c", shim_pid=1 << 30, shim_start=1), [], early=True
+        )
+        self._serving = asyncio.create_task(shim.serve())
+        return 1 << 30
+
+
 class World:
     def __init__(self, root: Path, zygote: Zygote) -> None:
         self.exec_root = ExecRoot(root / "x")
@@ -88,8 +114,11 @@ class World:
         self.registry = Registry(self.exec_root, cast(ZygoteClient, zygote), self.hub)
         self._shims: list[tuple[Shim, asyncio.Task[None]]] = []
 
-    async def shim(self, record: ShimRecord, told: list[pb.Envelope]) -> Shim:
-        shim = Shim(self.exec_root, record, told)
+    async def shim(self, record: ShimRecord, told: list[pb.Envelope], *, early: bool = False) -> Shim:
+        directory = self.exec_root.shim_dir(record.id)
+        directory.mkdir(parents=True)
+        listener = fdpass.listen(self.exec_root.shim_socket(record.id))
+        shim = Shim(directory, listener, record, told, early=early)
         self._shims.append((shim, asyncio.create_task(shim.serve())))
         await self.registry.recover()
         return shim
@@ -211,6 +240,54 @@ def test_a_shim_that_does_not_come_up_leaves_nothing(tmp_path: Path) -> None:
             await world.registry.start(pb.StartShimRequest(id="c"))
         assert list(world.exec_root.shims.iterdir()) == []
         await world.close()
+
+    run(test())
+
+
+def test_a_shim_that_dies_as_soon_as_it_is_found_is_lost(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path, Zygote(reclaim.reclaim))
+        events = world.hub.subscribe(0)
+        assert (await anext(events)).HasField("synchronised")
+        await world.shim(running(), [started(at=1)], early=True)
+        answer = await world.call("Wait", pb.WaitRequest(id="c"), pb.WaitResponse)
+        assert answer.exit_status == 137
+        told = [(await anext(events)).WhichOneof("event") for _ in range(3)]
+        assert told == ["start", "shim_lost", "exit"]
+        await events.aclose()  # type: ignore[attr-defined]
+        await world.close()
+
+    run(test())
+
+
+def test_a_shim_that_dies_as_soon_as_it_is_forked_leaves_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path, ForkingZygote(reclaim.reclaim))
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="the shim of container c did not start"):
+                await world.registry.start(pb.StartShimRequest(id="c"))
+            assert list(world.exec_root.shims.iterdir()) == []
+        with pytest.raises(NotFound):
+            await world.call("State", pb.StateRequest(id="c"), pb.StateResponse)
+        await world.close()
+
+    run(test())
+
+
+def test_a_dead_shim_is_not_called(tmp_path: Path) -> None:
+    async def test() -> None:
+        directory, path = tmp_path / "c", tmp_path / "shim.sock"
+        directory.mkdir()
+        shim = Shim(directory, fdpass.listen(path), running(), [], early=True)
+        lost = asyncio.Event()
+        link = ShimLink("c", path, lambda _envelope: None, lambda _link: lost.set())
+        await shim.serve()
+        await lost.wait()
+        for _ in range(2):
+            with pytest.raises(ShimDied, match="the shim of container c has died"):
+                await link.call("State", b"")
+            with pytest.raises(ShimDied):
+                await link.synchronised()
 
     run(test())
 
