@@ -85,7 +85,7 @@ replay: venv
 	    sh tests/harness/packages.sh $(REPLAY_PACKAGES) && $(PYTHON) -m tests.harness.replay $(REPLAY); \
 	else echo "no transcripts at $(REPLAY)"; fi
 
-#: make crash-points  every operation, with services killed at one system call after the other (an hour)
+#: make crash-points  every operation, with services killed at one system call after the other (hours)
 crash-points: venv test-packages
 	WHARFD_CRASH_POINTS=60 $(PYTHON) -m pytest tests/e2e/test_crash_points.py tests/e2e/test_build_crash_points.py \
 	  tests/e2e/test_crash_points_network.py tests/integration/storage/test_crash_points.py

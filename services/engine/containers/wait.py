@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from services.engine.containers import transitions
-from services.engine.containers.model import Entry
+from services.engine.containers.model import ContainerState, Entry
 from services.engine.containers.services import Services
 from services.engine.rpc import Context
 from services.protocol.api.containers import WaitReply
@@ -52,20 +52,20 @@ def is_gone(services: Services, entry: Entry) -> bool:
 
 def has_run(services: Services, ref: str, context: Context) -> bool:
     """For a repeated request: whether the container was started since its first attempt, and has ended."""
-    try:
-        entry = services.registry.get(ref)
-    except NotFound:
-        return services.registry.removed.exit_code(ref) is not None
-    return not transitions.is_active(entry.state) and _since(context, entry.state.started_at, entry)
+    return _is_over(services, ref, context, lambda state: state.started_at)
 
 
 def has_ended(services: Services, ref: str, context: Context) -> bool:
     """For a repeated request: whether the container has ended since its first attempt."""
+    return _is_over(services, ref, context, lambda state: state.finished_at)
+
+
+def _is_over(services: Services, ref: str, context: Context, at: Callable[[ContainerState], int]) -> bool:
     try:
         entry = services.registry.get(ref)
     except NotFound:
         return services.registry.removed.exit_code(ref) is not None
-    return not transitions.is_active(entry.state) and _since(context, entry.state.finished_at, entry)
+    return not transitions.is_active(entry.state) and _since(context, at(entry.state), entry)
 
 
 def _since(context: Context, at: int, entry: Entry) -> bool:
