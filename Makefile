@@ -26,7 +26,7 @@ SERVICES := import services.apiserver.main, services.apiserver.server, services.
             uvicorn.protocols.http.h11_impl, gunicorn.workers.base, services.engine.launch.main, \
             services.engine.main, services.containerd_shim.main, services.containerd_shim.zygote
 
-.PHONY: help venv packages test-packages run stop test lint unit integration e2e replay crash-points bench lock clean
+.PHONY: help venv packages test-packages run stop test lint unit integration e2e replay crash-points stalls bench lock clean
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -89,6 +89,11 @@ replay: venv
 crash-points: venv test-packages
 	WHARFD_CRASH_POINTS=60 $(PYTHON) -m pytest tests/e2e/test_crash_points.py tests/e2e/test_build_crash_points.py \
 	  tests/e2e/test_crash_points_network.py tests/integration/storage/test_crash_points.py
+
+#: make stalls        TESTS=tests/e2e: their processes stand still now and then; what counts on speed fails
+stalls: venv test-packages
+	mkdir -p build
+	$(PYTHON) -m tests.harness.stalls --log build/stalls.log $(PYTHON) -m pytest $(TESTS)
 
 #: make bench         wharfd against Debian's docker.io on this machine (BENCH=--quick for a short run)
 bench: venv test-packages
