@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,7 +94,7 @@ def test_in_copy(engine: Engine, source: str) -> None:
 
 
 def _in_copy(engine: Engine, source: str, number: str) -> bool:
-    """False if the copy was over before it was seen, or before the engine was killed."""
+    """False if the copy was over before it was seen, or just when it was."""
     names = {f"many__{number}": "x" * 2000 for number in range(MANY)}
     begin = steps(number, "")
     if source == "stage":
@@ -100,8 +103,14 @@ def _in_copy(engine: Engine, source: str, number: str) -> bool:
     assert "Successfully built" in first
     before, images = traces_at_rest(engine), engine.docker("images", "-aq").stdout.split()
     context = files(Dockerfile=begin if source == "stage" else f"{begin}COPY many /c\n", **names)
-    if not crash(engine, context, helper(engine, "docker-buildcopy")):
-        return False
+    stopped: list[int] = []
+    try:
+        if not crash(engine, context, lambda: _stop_copy(engine, stopped)):
+            return False
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     if len(engine.docker("images", "-aq").stdout.split()) > len(images):
         return False
     wait_for_traces(engine, before)
@@ -109,6 +118,17 @@ def _in_copy(engine: Engine, source: str, number: str) -> bool:
     assert again.count("Using cache") == (3 if source == "stage" else 2)
     assert "Successfully built" in again
     return True
+
+
+def _stop_copy(engine: Engine, stopped: list[int]) -> bool:
+    """What copies stands still until the next engine has cleared up: then it ends, and leaves nothing."""
+    for line in workers(engine):
+        if "docker-buildcopy" in line:
+            pid = int(line.split()[0])
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
+    return bool(stopped)
 
 
 def test_while_the_context_is_sent(engine: Engine) -> None:

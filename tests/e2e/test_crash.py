@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.crash import COUNTER, Follower, Storm, check_no_orphans, is_counted, logged
+from tests.e2e.crash import COUNTER, Follower, Storm, check_no_orphans, is_counted, logged, shim
 from tests.harness.engine import SERVICES, Engine
 from tests.harness.readiness import wait_until
 
@@ -108,10 +108,14 @@ def test_storm(engine: Engine, name: str, victims: tuple[str, ...]) -> None:
     finally:
         engine.wait_ready()
         storm.end()
-    names = engine.docker("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout.splitlines()
-    assert names == [f"{name} running"]
+    wait_until(lambda: listed_after(storm, engine) == [f"{name} running"], "the storm's containers are gone")
     assert is_counted(logged(engine, name))
     check_no_orphans(engine, seen)
+
+
+def listed_after(storm: Storm, engine: Engine) -> list[str]:
+    storm.clean()
+    return engine.docker("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout.splitlines()
 
 
 def test_waiting_client_gets_the_exit_code(engine: Engine, name: str) -> None:
@@ -177,13 +181,13 @@ def _alive(pid: int) -> bool:
 def test_a_shim_that_outlives_its_zygote_leaves_no_zombie(engine: Engine, name: str) -> None:
     """It is adopted by ``wharfd``, and reaped there: pid 1 may be anything."""
     engine.docker("run", "-d", "--name", name, "busybox", "sleep", "300")
-    shim = parent_of(state(engine, name)["Pid"])
+    pid = shim(engine, engine.client.api.inspect_container(name)["Id"])
     engine.kill("containerd-shim")
     assert engine.process is not None
-    wait_until(lambda: parent_of(shim) == engine.process.pid, "the shim is adopted")
+    wait_until(lambda: parent_of(pid) == engine.process.pid, "the shim is adopted")
     engine.wait_ready()
     engine.docker("rm", "-f", name)
-    wait_until(lambda: not Path(f"/proc/{shim}").exists(), "the shim is reaped")
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the shim is reaped")
 
 
 def parent_of(pid: int) -> int:

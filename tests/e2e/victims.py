@@ -5,6 +5,7 @@ from __future__ import annotations
 import docker
 import psutil
 
+from tests.e2e.crash import shim
 from tests.harness.engine import Engine
 from tests.harness.readiness import wait_until
 
@@ -13,7 +14,7 @@ def victim(engine: Engine, service: str) -> int:
     """Pid to kill: a service's (the API server's worker, not who watches it), or the zygote's, with which
     everything that it forks is watched."""
     if service == "shim":
-        return psutil.Process(init(engine)).ppid()
+        return shim(engine, engine.client.api.inspect_container("point")["Id"])
     pid = engine.service_pids()["containerd-shim" if service == "zygote" else service]
     if service not in ("zygote", "apiserver"):
         return pid
