@@ -44,6 +44,11 @@ class Download:
         return self.task.done() and not self.task.cancelled() and self.task.exception() is not None
 
     @property
+    def done(self) -> bool:
+        """It is all there, and verified."""
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
+
+    @property
     def size(self) -> int:
         """Bytes, once it is ready."""
         return self.task.result().size
@@ -94,11 +99,15 @@ class Downloads:
         download.users -= 1
         if download.users:
             return
-        if self._running.get(download.layer.digest) is download:
-            del self._running[download.layer.digest]
+        self._forget(download)
         download.task.cancel()
         await asyncio.gather(download.task, return_exceptions=True)
         await asyncio.to_thread(download.path.unlink, missing_ok=True)
+
+    def _forget(self, download: Download) -> None:
+        """Unless another one of the same blob has taken its place already."""
+        if self._running.get(download.layer.digest) is download:
+            del self._running[download.layer.digest]
 
     async def _download(self, target: Target, download: Download) -> Pulled:
         if self._slots.full:
@@ -112,7 +121,7 @@ class Downloads:
                     os.close(fd)
         except BaseException:
             # Who comes later begins anew.
-            self._running.pop(download.layer.digest, None)
+            self._forget(download)
             raise
         download.steps.state("Verifying Checksum")
         download.steps.state("Download complete")

@@ -108,6 +108,8 @@ class Transfer:
 
     def __init__(self, progress: Progress, task: asyncio.Task[None]) -> None:
         self.progress = progress
+        #: The last client has left: it is on its way to its end, and cannot be joined any more.
+        self.ending = False
         self._task = task
         self._clients = 0
 
@@ -122,5 +124,6 @@ class Transfer:
         finally:
             self._clients -= 1
             if not self._clients and not self._task.done():
+                self.ending = True
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)

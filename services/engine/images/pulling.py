@@ -38,7 +38,7 @@ class Puller:
     ) -> AsyncIterator[bytes]:
         """Progress; a name without tag and digest is all its tags. Raises what dockerd answers."""
         key = (reference, platform, credentials)
-        if (transfer := self._running.get(key)) is None:
+        if (transfer := self._running.get(key)) is None or transfer.ending:
             progress = Progress()
             work = self._run(key, progress, reference, platform, credentials)
             transfer = Transfer(progress, self.context.background.spawn(work, name="pull", awaited=True))
@@ -66,7 +66,9 @@ class Puller:
             fresh = [await _Pull(self, progress, name, platform).run(target) for name in names]
             self._done(progress, asked, platform, any(fresh))
         finally:
-            self._running.pop(key, None)
+            # Its place may have been taken since its last client left.
+            if self._running[key].progress is progress:
+                del self._running[key]
             progress.end()
 
     def _done(self, progress: Progress, asked: Reference, platform: Platform | None, fresh: bool) -> None:
@@ -212,6 +214,8 @@ class _Pull:
         finally:
             download.steps.leave(self._progress)
         self._progress.state(short(layer.digest), "Pull complete")
+        if not download.done:
+            return  # somebody else has registered the layer just now: this blob may be another one
         name, media_type = self._reference.name, layer.media_type
         blob = LayerBlob(making.diff_id, layer.digest, download.size, media_type, name)
         await self._context.blobs.add(blob)

@@ -101,4 +101,5 @@ class Slots:
         finally:
             self._used -= 1
             async with self._freed:
-                self._freed.notify()
+                # All of them: one that is cancelled just now would take the only notice along.
+                self._freed.notify_all()

@@ -73,7 +73,8 @@ class RegistryClient:
 
         Raises :class:`Refused` when the registry does not give it, and other errors where there is none.
         """
-        arguments = PullManifest(target, reference, list(self._manifests))
+        known = dict(self._manifests)  # what is in it may have been forgotten when the answer comes
+        arguments = PullManifest(target, reference, list(known))
         with memory("manifest") as fd:
             found = await ask(
                 self.helpers, document("docker-pull-manifest", arguments), PulledManifest, {"out": fd}
@@ -82,14 +83,15 @@ class RegistryClient:
         if found.refused:
             raise Refused(found.code, Failure(ErrorKind(found.kind), found.refused))
         if found.known:
-            self._manifests.move_to_end(found.digest)
-            return self._manifests[found.digest], narrowed(target, found.session)
-        manifest = Manifest(found.digest, found.media_type, data)
+            manifest = known[found.digest]
+        else:
+            manifest = Manifest(found.digest, found.media_type, data)
         self._remember(manifest)
         return manifest, narrowed(target, found.session)
 
     def _remember(self, manifest: Manifest) -> None:
         self._manifests[manifest.digest] = manifest
+        self._manifests.move_to_end(manifest.digest)
         while len(self._manifests) > _REMEMBERED:
             self._manifests.popitem(last=False)
 
