@@ -103,7 +103,8 @@ async def run(services: Services, entry: Entry, output: Speech, command: Sequenc
         with closing(theirs):
             await ensure_streams(services, entry)
             path = services.exec_root.shim_socket(entry.id)
-            await asyncio.to_thread(_hand_over, path, theirs.fileno())
+            # A thread goes on although the build is cancelled, so it has a descriptor of its own.
+            await asyncio.to_thread(_hand_over, path, theirs.dup())
         ours.setblocking(False)
         await start(services, entry)
         await _tell(ours, output)
@@ -113,10 +114,13 @@ async def run(services: Services, entry: Entry, output: Speech, command: Sequenc
         raise BuildFailed(f"The command '{' '.join(command)}' returned a non-zero code: {code}", code)
 
 
-def _hand_over(path: os.PathLike[str], fd: int) -> None:
+def _hand_over(path: os.PathLike[str], client: socket.socket) -> None:
+    """Closes *client*."""
     attach = Attach(stdout=True, stderr=True)
-    with fdpass.connect(str(path)) as connection:
-        fdpass.send(connection, fdpass.HandoverEnvelope(payload=msgspec.msgpack.encode(attach)), [fd])
+    envelope = fdpass.HandoverEnvelope(payload=msgspec.msgpack.encode(attach))
+    with client, fdpass.connect(str(path)) as connection:
+        fdpass.send(connection, envelope, [client.fileno()])
+        client.close()
         acknowledgement, passed = fdpass.receive(connection, fdpass.HandoverAck)
     for one in passed:
         os.close(one)

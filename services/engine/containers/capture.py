@@ -25,17 +25,20 @@ async def capture(services: Services, exec_: Exec, output: bytearray, limit: int
     with ours:
         with theirs:
             path = services.exec_root.shim_socket(exec_.container_id)
-            await asyncio.to_thread(_hand_over, path, exec_, theirs.fileno())
+            # A thread goes on although the check is given up, so it has a descriptor of its own.
+            await asyncio.to_thread(_hand_over, path, exec_, theirs.dup())
         ours.setblocking(False)
         await _read(ours, output, limit)
 
 
-def _hand_over(path: os.PathLike[str], exec_: Exec, fd: int) -> None:
+def _hand_over(path: os.PathLike[str], exec_: Exec, client: socket.socket) -> None:
+    """Closes *client*."""
     attach = Attach(exec_id=exec_.id, stdout=True, stderr=True, multiplexed=False, start=True)
-    with fdpass.connect(str(path)) as connection:
+    with client, fdpass.connect(str(path)) as connection:
         envelope = fdpass.HandoverEnvelope(payload=msgspec.msgpack.encode(attach))
         try:
-            fdpass.send(connection, envelope, [fd])
+            fdpass.send(connection, envelope, [client.fileno()])
+            client.close()
             acknowledgement, fds = fdpass.receive(connection, fdpass.HandoverAck)
         except OSError as error:  # the shim has died with the message unread (unix(7))
             raise Unavailable(f"the exec could not be started: {error}") from error
