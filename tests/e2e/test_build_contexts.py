@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import json
 import lzma
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -106,31 +108,34 @@ def test_git_repository_of_a_server_without_git(engine: Engine, site: Site) -> N
 @pytest.mark.usefixtures("commits")
 def test_git_repository_of_a_git_daemon_through_docker_py(engine: Engine, site: Site) -> None:
     """The docker command clones by itself; docker-py leaves it to the daemon."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     command = [
-        f"{git(site.repositories, '--exec-path')}/git-daemon", "--export-all", "--reuseaddr",
-        "--listen=127.0.0.1", f"--port={port}", f"--base-path={site.repositories}",
+        f"{git(site.repositories, '--exec-path')}/git-daemon", "--inetd", "--export-all",
+        f"--base-path={site.repositories}",
     ]  # fmt: skip
-    with subprocess.Popen(command, env=_TRUSTING, stderr=subprocess.DEVNULL) as daemon:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # it is shut down
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        subprocess.run(
+                            command, stdin=client, stdout=client, stderr=subprocess.DEVNULL, env=_TRUSTING
+                        )
+
+        threads.submit(serve)
         try:
-            wait_until(lambda: _listens(port), "git-daemon listens")
-            url = f"git://127.0.0.1:{port}/project.git#v1:sub"
+            url = f"git://127.0.0.1:{server.getsockname()[1]}/project.git#v1:sub"
             _, lines = engine.client.images.build(path=url, rm=True, nocache=True)
-            assert any("./file" in str(line) for line in lines)
         finally:
-            daemon.terminate()
+            server.shutdown(socket.SHUT_RDWR)
+        assert any("./file" in str(line) for line in lines)
 
 
 #: Its user is another than the repositories' in some installations.
 _TRUSTING = os.environ | {
     "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"
 }  # fmt: skip
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,13 @@ def begin(engine: Engine, dockerfile: str) -> subprocess.Popen[bytes]:
 
 def leftovers(engine: Engine) -> list[str]:
     """Containers, contexts and shims; nothing but builds runs in these tests."""
+    return engine.docker("ps", "-aq").stdout.split() + _going(engine)
+
+
+def _going(engine: Engine) -> list[str]:
+    """What no build keeps: contexts, and shims, which end a moment after their containers."""
     contexts = [path.name for path in (engine.data_root / "tmp").glob("*build-*")]
-    shims = [path.name for path in (engine.exec_root / "shims").iterdir()]
-    return engine.docker("ps", "-aq").stdout.split() + contexts + shims
+    return contexts + [path.name for path in (engine.exec_root / "shims").iterdir()]
 
 
 def wait_nothing_left(engine: Engine, timeout: float = 90) -> None:
@@ -116,8 +120,12 @@ def traces(engine: Engine) -> set[str]:
 
 
 def traces_at_rest(engine: Engine) -> set[str]:
-    """:func:`traces` when what a build before has begun has ended: helpers and removals."""
-    wait_until(lambda: not any(workers(engine)) and _are_settled(engine), "nothing is at work")
+    """:func:`traces` when what a build before has begun has ended: helpers, shims and removals."""
+
+    def are_at_rest() -> bool:
+        return not any(workers(engine)) and not _going(engine) and _are_settled(engine)
+
+    wait_until(are_at_rest, "nothing is at work")
     return traces(engine)
 
 

@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 
@@ -27,9 +28,11 @@ func main() {
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, page.Hello(version, os.Getuid()))
 	})
-	fmt.Println("listening on", *listen)
-	if err := http.ListenAndServe(*listen, nil); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	listener, err := net.Listen("tcp", *listen)
+	if err == nil {
+		fmt.Println("listening on", *listen)
+		err = http.Serve(listener, nil)
 	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }

@@ -22,5 +22,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=5000)
     port = parser.parse_args().port
+    server = make_server("", port, application)
     print("running on", port)
-    make_server("", port, application).serve_forever()
+    server.serve_forever()

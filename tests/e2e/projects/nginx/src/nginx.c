@@ -11,11 +11,14 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t quit;
+static int listener;
 
 static void on_quit(int number)
 {
     (void)number;
     quit = 1;
+    /* accept(2) returns, also one that begins only now. */
+    shutdown(listener, SHUT_RDWR);
 }
 
 static void serve(int client, const char *root, FILE *log)
@@ -47,7 +50,7 @@ int main(void)
     char key[64], value[256], root[256] = "html", log_name[256] = "/dev/stdout";
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(80)};
     struct sigaction action = {.sa_handler = on_quit};
-    int yes = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+    int yes = 1;
     FILE *configuration = fopen(CONF, "r");
 
     while (configuration && fscanf(configuration, "%63s %255s", key, value) == 2)
@@ -55,6 +58,7 @@ int main(void)
     FILE *log = fopen(log_name, "w");
     if (!configuration || !log)
         return perror(CONF), 1;
+    listener = socket(AF_INET, SOCK_STREAM, 0);
     sigaction(SIGQUIT, &action, NULL);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 64))
