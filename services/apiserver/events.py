@@ -1,9 +1,9 @@
 """The engine's events for any number of followers, without gaps.
 
 One SUB socket feeds a hub; a follower is a queue. Events are numbered per engine process
-(``boot``, ``seq``): after a lost message, a reconnect or a restart of the engine the hub asks for the
-history and closes the gap before it goes on. A follower that wants the past asks for history itself
-and drops from its queue what it has seen.
+(``boot``, ``seq``): after a lost message, and when the engine has greeted (after a reconnect, a restart of
+the engine, at first), the hub asks for the history and closes the gap before it goes on. A follower that
+wants the past asks for history itself and drops from its queue what it has seen.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -21,9 +22,9 @@ from services.apiserver.client import Engine
 from services.apiserver.link import Link
 from services.protocol.api.events import Event
 from services.protocol.errors import WharfError
-from services.protocol.messages import EVENT_TOPIC, Published, decode_published
+from services.protocol.messages import EVENT_TOPIC, GREETING, Published, decode_published
 from services.protocol.paths import ExecRoot
-from services.protocol.verbs.system import EVENTS, HistoryArgs
+from services.protocol.verbs.system import EVENTS, History, HistoryArgs
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Follower:
     """A queue of live events; ``None`` ends it (too slow, or the server is closing)."""
 
     def __init__(self) -> None:
+        #: Unix nanoseconds; of what was missed, what is older is not for it.
+        self.began = time.time_ns()
         self._queue: deque[Numbered | None] = deque()
         self._wakeup: asyncio.Future[None] | None = None
 
@@ -84,16 +87,19 @@ class EventHub:
         self._followers: set[Follower] = set()
         self._boot = ""
         self._seq = 0
-        self._last_time = 0
+        #: No follower is older than the hub.
+        self._last_time = time.time_ns()
         #: Set while history is being fetched: live events wait here.
         self._held: list[Published] | None = None
+        #: Another engine has come while history was being fetched.
+        self._greeted_again = False
         self._resync: asyncio.Task[None] | None = None
         self._link = Link(
             context,
             zmq.SUB,
             exec_root.events_address,
             received=self._received,
-            up=self._connected,
+            up=lambda: None,  # its subscription takes longer: the engine's greeting tells
             down=lambda: None,
             options={zmq.SUBSCRIBE: EVENT_TOPIC},
         )
@@ -122,6 +128,9 @@ class EventHub:
             self._followers.discard(follower)
 
     def _received(self, frames: list[bytes]) -> None:
+        if frames[-1] == GREETING:
+            self._greeted()
+            return
         published = decode_published(frames[-1])
         if self._held is not None:
             self._held.append(published)
@@ -133,35 +142,58 @@ class EventHub:
             self._held = [published]
             self._start_resync()
 
-    def _connected(self) -> None:
+    def _greeted(self) -> None:
         if self._held is None:
             self._held = []
             self._start_resync()
+        else:
+            self._greeted_again = True
 
     def _start_resync(self) -> None:
         self._resync = asyncio.get_running_loop().create_task(self._catch_up(), name="events:catch-up")
 
     async def _catch_up(self) -> None:
         """Deliver what was missed, then what was held back meanwhile."""
-        history: list[Published] = []
+        found: History | None = None
         try:
-            found = await self._engine.call(EVENTS, HistoryArgs(since=self._last_time or 1))
-            if found.boot != self._boot and self._last_time:
-                found = await self._engine.call(EVENTS, HistoryArgs(since=1))
-            if self._boot or self._last_time:
-                history = found.events
-            else:
-                self._boot, self._seq = found.boot, found.last_seq
+            found = await self._missed()
         except WharfError as error:
             log.warning("events may have been missed: %s", error)
         held, self._held = self._held or [], None
-        for published in [*history, *held]:
-            if published.boot != self._boot or published.seq > self._seq:
-                self._deliver(published)
+        if found is not None:
+            self._take_over(found, [one for one in held if one.boot != found.boot])
+            held = [one for one in held if one.boot == found.boot]
+        for published in held:
+            self._deliver_once(published)
+        if self._greeted_again:
+            self._greeted_again = False
+            self._greeted()
 
-    def _deliver(self, published: Published) -> None:
+    async def _missed(self) -> History:
+        """What the engine has published since the last event that was delivered."""
+        found = await self._engine.call(EVENTS, HistoryArgs(since=self._last_time))
+        if self._boot and found.boot != self._boot:
+            found = await self._engine.call(EVENTS, HistoryArgs(since=1))
+        return found
+
+    def _take_over(self, found: History, older: list[Published]) -> None:
+        """*older* came from an engine that is gone; from now on its events are those after *found*."""
+        for published in older:
+            self._deliver_once(published)
+        if self._boot != found.boot:
+            self._boot = found.boot
+            self._seq = found.events[0].seq - 1 if found.events else found.last_seq
+        for published in found.events:
+            self._deliver_once(published, late=True)
+
+    def _deliver_once(self, published: Published, *, late: bool = False) -> None:
+        if published.boot != self._boot or published.seq > self._seq:
+            self._deliver(published, late=late)
+
+    def _deliver(self, published: Published, *, late: bool = False) -> None:
         self._boot, self._seq = published.boot, published.seq
         self._last_time = published.event.time_nano
         item = Numbered(published)
         for follower in self._followers:
-            follower.put(item)
+            if not late or follower.began <= self._last_time:
+                follower.put(item)

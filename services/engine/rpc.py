@@ -4,6 +4,9 @@ Life of a request: decoded here, run as a task, answered with exactly one ``Repl
 or the loss of the engine cancels the task, and a stream ends when its next item has nobody to go to
 (an API server that is killed sends no ``Cancel``). A request that comes again under an id that is still
 running joins it (the API server repeats after a reconnect).
+
+Who subscribes to the events gets a greeting once its subscription holds: what was published before is in
+the history, what comes after is sent to it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from services.engine.scopes import Background
 from services.protocol.errors import Cancelled, ErrorKind, Failure, WharfError
 from services.protocol.messages import (
     EVENT_TOPIC,
+    GREETING,
     Cancel,
     Item,
     Published,
@@ -83,8 +87,10 @@ class Router:
         self._router.setsockopt(zmq.SNDHWM, 0)
         self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._pub: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
+        self._pub: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
         self._pub.setsockopt(zmq.SNDHWM, 100_000)
+        self._pub.setsockopt(zmq.XPUB_VERBOSE, 1)  # each API server's subscription, not only the first
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, verb: Verb[A, R], handler: Callable[[A, Context], Awaitable[R]]) -> None:
         decode = msgspec.msgpack.Decoder(verb.args).decode
@@ -112,10 +118,25 @@ class Router:
 
     def publish(self, published: Published) -> None:
         self._pub.send_multipart([EVENT_TOPIC, encode_answer(published)], zmq.DONTWAIT)
+        if self._loop is not None:  # the descriptor is edge-triggered (zmq_getsockopt(3), ZMQ_FD)
+            self._loop.call_soon(self._greet)
+
+    def _greet(self) -> None:
+        """Read the subscriptions there are, and greet who has just subscribed."""
+        while not self._pub.closed:
+            try:
+                subscribed = self._pub.recv(zmq.DONTWAIT)[:1] == b"\x01"
+            except zmq.Again:
+                return
+            if subscribed:
+                self._pub.send_multipart([EVENT_TOPIC, GREETING], zmq.DONTWAIT)
 
     def bind(self) -> None:
         """From here on requests are taken: the last step of the boot."""
         self._pub.bind(self._exec_root.events_address)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(int(self._pub.getsockopt(zmq.FD)), self._greet)
+        self._loop.call_soon(self._greet)
         self._router.bind(self._exec_root.engine_address)
 
     async def serve(self) -> None:
@@ -152,6 +173,8 @@ class Router:
 
     async def close(self) -> None:
         await self._tasks.close()
+        if self._loop is not None:
+            self._loop.remove_reader(int(self._pub.getsockopt(zmq.FD)))
         self._router.close(linger=200)
         self._pub.close(linger=200)
         self._context.term()

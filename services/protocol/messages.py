@@ -64,6 +64,8 @@ class Published(msgspec.Struct, frozen=True):
 
 
 EVENT_TOPIC = b"event"
+#: In an event's place: from here on the new subscriber gets every event.
+GREETING = b""
 
 ToEngine = Request | Cancel
 FromEngine = Item | Reply
