@@ -6,7 +6,6 @@ the body, so the ASGI messages are read here.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from typing import Any, TypeVar
@@ -25,8 +24,6 @@ T = TypeVar("T", bound=msgspec.Struct)
 MAX_JSON = 16 << 20
 #: RFC 2045.
 _TOKEN = r"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+"
-#: Seconds after which the pipe of a body that was cut off is closed.
-_ABANDON = 2.0
 
 
 def exchange_of(req: falcon.asgi.Request) -> Exchange:
@@ -117,7 +114,7 @@ class Upload:
     """The request's body behind a pipe: ``reader`` goes to the engine, ``pump`` copies.
 
     When the client goes away in the middle, the engine must not take the end of the pipe for the
-    end of the archive: ``abandon`` leaves the pipe open until the cancellation has arrived.
+    end of the archive: it is left open until the engine has dropped the request.
     """
 
     def __init__(self, req: falcon.asgi.Request) -> None:
@@ -137,11 +134,6 @@ class Upload:
                 except BrokenPipeError:
                     self.close()
         self.close()
-
-    def abandon(self) -> None:
-        writer, self._writer = self._writer, -1
-        if writer >= 0:
-            asyncio.get_running_loop().call_later(_ABANDON, os.close, writer)
 
     def close(self) -> None:
         writer, self._writer = self._writer, -1

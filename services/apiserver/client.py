@@ -7,12 +7,14 @@ the answer (or, in stopping, answers "cancelled" unasked), it is sent again unde
 
 Descriptors travel ahead of their request under a ticket and are this module's from the moment they
 are passed in. A request whose descriptors have been delivered cannot be repeated: the engine may
-have read from them.
+have read from them. For the same reason a caller that is cancelled returns only once the engine has dropped
+such a request: the end of what it reads from must not come earlier.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 import uuid
@@ -35,6 +37,8 @@ T = TypeVar("T")
 
 #: Seconds that a request waits for an engine that is not there.
 WAIT = 90.0
+#: Seconds that the engine may take to drop a cancelled request that has descriptors.
+DROP = 60.0
 
 
 class _Call:
@@ -46,11 +50,14 @@ class _Call:
         self.args = args
         self.fds = list(fds)
         self.has_fds = bool(fds)
+        #: The engine has them, and the request.
+        self.delivered = False
         self.attempt = 0
         self.began = time.time_ns()
         self.absent_since: float | None = time.monotonic()
         self.frames: deque[Item | Reply | WharfError] = deque()
         self.answered = False
+        self.cancelled = False
         self._wakeup: asyncio.Future[None] | None = None
 
     def request(self, ticket: str = "") -> Request:
@@ -64,14 +71,26 @@ class _Call:
 
     async def next(self) -> Item | Reply:
         while not self.frames:
-            self._wakeup = asyncio.get_running_loop().create_future()
-            await self._wakeup
+            await self._woken()
         frame = self.frames.popleft()
         if isinstance(frame, WharfError):
             raise frame
         if isinstance(frame, Reply) and frame.failure is not None:
             raise from_failure(frame.failure)
         return frame
+
+    async def _woken(self) -> None:
+        self._wakeup = asyncio.get_running_loop().create_future()
+        await self._wakeup
+
+    async def dropped(self) -> None:
+        """Until it is answered, whatever the answer, and although the caller is cancelled again."""
+        late = Unavailable("the engine did not drop the request")
+        timer = asyncio.get_running_loop().call_later(DROP, self.put, late)
+        while not self.answered:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._woken()
+        timer.cancel()
 
     def close_fds(self) -> None:
         fds, self.fds = self.fds, []
@@ -130,7 +149,7 @@ class Engine:
             while isinstance(frame := await call.next(), Item):
                 yield decoder.decode(frame.body)
         finally:
-            self._end(call)
+            await self._end(call)
 
     async def _ask(self, verb: str, args: msgspec.Struct, fds: Sequence[int], timeout: float | None) -> bytes:
         call = self._begin(verb, encode(args), fds)
@@ -142,7 +161,7 @@ class Engine:
         except TimeoutError:
             raise DeadlineExceeded(f"the engine did not answer {verb} in {timeout:g} s") from None
         finally:
-            self._end(call)
+            await self._end(call)
 
     def _begin(self, verb: str, args: bytes, fds: Sequence[int]) -> _Call:
         call = _Call(verb, args, fds)
@@ -151,11 +170,16 @@ class Engine:
             self._send(call)
         return call
 
-    def _end(self, call: _Call) -> None:
-        del self._calls[call.id]
+    async def _end(self, call: _Call) -> None:
         call.close_fds()
-        if not call.answered and call.attempt and self._link.is_up:
-            self._link.send(encode(Cancel(call.id)))
+        call.cancelled = not call.answered
+        try:
+            if call.cancelled and call.attempt and self._link.is_up:
+                self._link.send(encode(Cancel(call.id)))
+                if call.delivered:
+                    await call.dropped()
+        finally:
+            del self._calls[call.id]
 
     def _send(self, call: _Call) -> None:
         call.absent_since = None
@@ -177,14 +201,18 @@ class Engine:
             return
         finally:
             call.close_fds()
-        if call.id in self._calls and self._link.is_up:
+        if not call.cancelled and call.id in self._calls and self._link.is_up:
+            call.delivered = True
             self._link.send(encode(call.request(ticket=call.id)))
 
     def _received(self, frames: list[bytes]) -> None:
         frame = decode_from_engine(frames[-1])
         if (call := self._calls.get(frame.id)) is None:
             return
-        if isinstance(frame, Reply) and frame.failure and frame.failure.kind is ErrorKind.CANCELLED:
+        was_cancelled = (
+            isinstance(frame, Reply) and frame.failure and frame.failure.kind is ErrorKind.CANCELLED
+        )
+        if was_cancelled and not call.cancelled:
             call.absent_since = time.monotonic()  # not asked for: the engine is stopping
         else:
             call.put(frame)

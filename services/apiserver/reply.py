@@ -67,12 +67,13 @@ async def with_upload(req: falcon.asgi.Request, use: Callable[[int], Any]) -> No
         if pump.done() and pump.exception() is not None:
             raise pump.exception() or AssertionError
         await main
-        upload.close()
     finally:
-        upload.abandon()
         for task in (pump, main):
             task.cancel()
-        await asyncio.gather(pump, main, return_exceptions=True)
+        try:
+            await asyncio.gather(pump, main, return_exceptions=True)
+        finally:
+            upload.close()
 
 
 async def hand_over(req: falcon.asgi.Request, to: Handover, fields: Mapping[str, str]) -> None:

@@ -150,7 +150,8 @@ class Router:
                 continue
             if isinstance(message, Cancel):
                 if (task := self._running.get((identity, message.id))) is not None:
-                    task.cancel()
+                    # After its first step: what has not begun would end without an answer.
+                    asyncio.get_running_loop().call_soon(task.cancel)
             elif (identity, message.id) not in self._running:
                 key = (identity, message.id)
                 task = self._tasks.spawn(self._answer(identity, message), name=message.verb)

@@ -73,6 +73,40 @@ def test_an_engine_that_does_not_answer_meets_the_deadline(tmp_path: Path) -> No
     assert cancelled == ["c"]
 
 
+def test_a_cancelled_request_with_a_body_waits_until_the_engine_has_dropped_it(tmp_path: Path) -> None:
+    """Whoever gave it up closes the other end of what the engine reads from."""
+    fake = FakeEngine(tmp_path)
+    dropped: list[bool] = []
+
+    async def load(args: image_verbs.LoadArgs, context: Any) -> Any:
+        (fd,) = await context.fds()
+        try:
+            yield b"begun"
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.2)
+            os.close(fd)
+            dropped.append(True)
+
+    fake.on_stream(image_verbs.LOAD, load)
+    fake.start()
+
+    async def ask(engine: Engine) -> None:
+        reader, writer = os.pipe()
+        async with contextlib.aclosing(
+            engine.stream(image_verbs.LOAD, image_verbs.LoadArgs(), fds=[reader])
+        ) as lines:  # type: ignore[type-var]
+            async for _ in lines:
+                break
+        assert dropped
+        os.close(writer)
+
+    try:
+        with_engine(tmp_path, ask, wait=60)
+    finally:
+        fake.stop()
+
+
 def test_a_request_whose_body_was_passed_is_not_repeated(tmp_path: Path) -> None:
     fake = FakeEngine(tmp_path)
     began = asyncio.Event()

@@ -1,0 +1,52 @@
+"""The engine's side of the requests by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import zmq
+import zmq.asyncio
+
+from services.engine.rpc import Context, Router
+from services.protocol.errors import ErrorKind
+from services.protocol.messages import Cancel, Reply, Request, decode_from_engine, encode
+from services.protocol.paths import ExecRoot
+from services.protocol.verbs import Nothing, Ref
+from services.protocol.verbs import containers as verbs
+
+
+async def _no_descriptors(_: str) -> list[int]:
+    return []
+
+
+def test_a_request_that_is_cancelled_before_it_began_is_answered(tmp_path: Path) -> None:
+    """Request and cancellation are read in one go by an engine that has stood still."""
+    began: list[str] = []
+
+    async def start(args: Ref, _: Context) -> Nothing:
+        began.append(args.ref)
+        await asyncio.Event().wait()
+        return Nothing()
+
+    async def body() -> bytes:
+        root = ExecRoot(tmp_path)
+        router = Router(root, _no_descriptors)
+        router.add(verbs.START, start)
+        router.bind()
+        context = zmq.asyncio.Context()
+        client = context.socket(zmq.DEALER)
+        client.connect(root.engine_address)
+        await client.send(encode(Request("r", verbs.START.name, encode(Ref("c")), 1)))
+        await client.send(encode(Cancel("r")))
+        serving = asyncio.create_task(router.serve())
+        try:
+            return await asyncio.wait_for(client.recv(), 60)
+        finally:
+            serving.cancel()
+            await router.close()
+            context.destroy(0)
+
+    reply = decode_from_engine(asyncio.run(body()))
+    assert isinstance(reply, Reply) and reply.failure is not None
+    assert (reply.failure.kind, began) == (ErrorKind.CANCELLED, ["c"])
