@@ -16,7 +16,7 @@ from services.engine.images.blobs import Blobs
 from services.engine.images.model import Record, container_config, parse_config, unix_time
 from services.engine.images.references import Reference, is_digest, is_identifier, parse
 from services.engine.layers import LayerManager, chain_ids
-from services.engine.scopes import KeyedLocks
+from services.engine.scopes import KeyedLocks, checkpoint, settled
 from services.engine.store import Store
 from services.protocol.errors import InvalidParameter, NotFound, WharfError
 
@@ -172,7 +172,12 @@ class ImageStore:
             if (record := self._records.get(image_id)) is not None:
                 return record
             record = self._record(image_id, blob, parent, 0)
-            await asyncio.to_thread(self._blobs.write, blob)
+            await settled(asyncio.to_thread(self._blobs.write, blob))
+            try:
+                checkpoint()
+            except asyncio.CancelledError:
+                self._blobs.remove(image_id)
+                raise
             self._layers.chains.retain(record.chain_id)
             self._insert(record)
             await self._store.execute("INSERT INTO images VALUES (?, ?, 0)", image_id, parent)
@@ -240,5 +245,5 @@ class ImageStore:
             for tell in self.on_removed:
                 tell(image_id)
             await self._store.execute("DELETE FROM images WHERE id=?", image_id)
-            await asyncio.to_thread(self._blobs.remove, image_id)
+            await settled(asyncio.to_thread(self._blobs.remove, image_id))
         return [layer.chain_id for layer in await self._layers.release(record.chain_id)]

@@ -22,7 +22,7 @@ from reexec.helpers.save import SavedLayer
 from services.engine.graphdrivers import GraphDriver
 from services.engine.helpers import Helpers, ask, document
 from services.engine.layers.model import NO_LAYER, Layer, chain_id
-from services.engine.scopes import KeyedLocks, Undo, checkpoint
+from services.engine.scopes import KeyedLocks, Undo, checkpoint, settled
 from services.engine.store import Store
 from services.protocol.errors import SystemError_
 
@@ -99,7 +99,10 @@ class Chains:
             self._users[chain] += 1
 
     async def release(self, chain: str) -> list[Layer]:
-        """One user less; returns the layers that went with the last one, top first."""
+        """One user less; returns the layers that went with the last one, top first.
+
+        To its end although the caller is cancelled: the layers below would be kept for nobody.
+        """
         removed: list[Layer] = []
         while chain:
             self._users[chain] -= 1
@@ -127,7 +130,7 @@ class Chains:
 
     async def _remove_split(self, cache_id: str) -> None:
         path = str(self.split(cache_id))
-        await asyncio.to_thread(split.remove, path)
+        await settled(asyncio.to_thread(split.remove, path))
 
     def split(self, cache_id: str) -> Path:
         """Where the split of a layer is."""

@@ -194,7 +194,8 @@ class VolumeManager:
             wanted = options.resolvable(record.options)
             if wanted and not await asyncio.to_thread(is_mounted, path):
                 try:
-                    await asyncio.to_thread(options.mount, wanted, path)
+                    # A caller that is cancelled is a user until it unmounts.
+                    await settled(asyncio.to_thread(options.mount, wanted, path))
                 except SystemError_ as error:
                     raise SystemError_(f"error while mounting volume '{path}': {error}") from error
             self._users[name].add(container_id)
@@ -219,8 +220,8 @@ class VolumeManager:
         record, path = self._records.get(name), str(self._data(name))
         if record is not None and record.options:
             try:
-                while await asyncio.to_thread(is_mounted, path):
-                    await asyncio.to_thread(syscalls.umount, path, syscalls.MNT_DETACH)
+                # To its end although the caller is cancelled: nobody uses it any more.
+                await settled(asyncio.to_thread(_unmount, path))
             except OSError as error:
                 log.error("volume %s is still mounted: %s", name, error)
 
@@ -303,6 +304,12 @@ class VolumeManager:
 def _digest(name: str) -> str:
     """A name of a fixed length for one that may be as long as names can be."""
     return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _unmount(path: str) -> None:
+    """As often as something is mounted there. Raises ``OSError``."""
+    while is_mounted(path):
+        syscalls.umount(path, syscalls.MNT_DETACH)
 
 
 def _delete(directory: str) -> None:

@@ -34,6 +34,7 @@ class _Layers:
 
 class _Images:
     def __init__(self, root: Path) -> None:
+        self._gates: list[threading.Event] = []
         self.database = Store(root / "engine.db", (SCHEMA,))
         layers = _Layers()
         self.store = ImageStore(self.database, layers, root)  # type: ignore[arg-type]
@@ -47,8 +48,14 @@ class _Images:
     def held(self) -> threading.Event:
         """The database writes nothing more before this event."""
         gate = threading.Event()
-        self.database.submit(lambda _: gate.wait(10) and None)
+        self._gates.append(gate)
+        self.database.submit(lambda _: gate.wait() and None)
         return gate
+
+    def close(self) -> None:
+        for gate in self._gates:
+            gate.set()
+        self.database.close()
 
     def recorded(self) -> dict[str, str]:
         return dict(self.database.load("SELECT name, image_id FROM image_names"))
@@ -64,7 +71,7 @@ def images(tmp_path: Path) -> Iterator[_Images]:
     try:
         yield made
     finally:
-        made.database.close()
+        made.close()
 
 
 async def _turns() -> None:
