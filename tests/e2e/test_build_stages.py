@@ -112,6 +112,15 @@ def test_a_trigger_may_need_what_the_file_does_not(engine: Engine) -> None:
     assert own(lines)[-1] == "x"
 
 
+def test_a_failure_of_what_only_a_trigger_needs_is_told(engine: Engine) -> None:
+    trigger = "FROM busybox\nONBUILD COPY --from=data /made /got\n"
+    assert not build(engine, trigger, "t=trigger")[1]
+    dockerfile = "FROM busybox AS data\nRUN echo last words; exit 3\nFROM trigger AS last\nRUN cat /got\n"
+    lines, error = build(engine, dockerfile, "nocache=1&forcerm=1&target=last")
+    assert "returned a non-zero code: 3" in error
+    assert own(lines)[-1] == "last words"
+
+
 def test_steps_in_common_are_taken_once(engine: Engine) -> None:
     stage = "FROM busybox\nRUN sleep 0.3; echo {0} common\n"
     name = f"{time.time_ns()}"

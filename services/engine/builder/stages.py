@@ -121,12 +121,24 @@ class Stages:
         work = self._work.get(stage.index)
         if work is not None:
             await work.output.go_live()
-            await work.task
+            await asyncio.wait([work.task])
+            if work.task.cancelled():
+                work = await self._failed(work)
+            work.task.result()
             return
         for number, step in enumerate((stage.origin, *stage.instructions), self._first[stage.index]):
             self._tools.arguments.mention(step)
             await self._head(self._output, number, step)
             await self._output.say(_SKIPPED)
+
+    async def _failed(self, ended: _Work) -> _Work:
+        """The stage whose failure has *ended* a later one: it was taken for one that is not needed, until a
+        trigger asked for it. It says now what it has said."""
+        for _, work in sorted(self._work.items()):
+            if work.task.done() and not work.task.cancelled() and work.task.exception() is not None:
+                await work.output.go_live()
+                return work
+        return ended
 
     async def _end(self) -> None:
         for work in self._work.values():
