@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
+
 from services.engine.networks import namespace
 from services.engine.networks.links import Links
 from tests.harness.engine import Engine
@@ -26,9 +28,17 @@ def check(engine: Engine) -> None:
     """Raises ``AssertionError`` that says what differs, if it goes on differing."""
     try:
         # What nobody waits for, a link's removal or a row's, may still be under way.
-        wait_until(lambda: not differences(engine), "all agree on the networks", poll=0.1)
+        wait_until(lambda: not _at_once(engine), "all agree on the networks", poll=0.1)
     except TimeoutError:
         raise AssertionError("\n".join(differences(engine))) from None
+
+
+def _at_once(engine: Engine) -> list[str]:
+    """:func:`differences`, of which one is that something has gone between two looks."""
+    try:
+        return differences(engine)
+    except (docker.errors.NotFound, OSError) as error:
+        return [str(error)]
 
 
 def differences(engine: Engine) -> list[str]:
