@@ -20,6 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
+# ptrace(2), from linux/ptrace.h; waitpid(2): __WALL.
+_PTRACE_DETACH, _PTRACE_SEIZE, _PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+_WALL = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+_libc.ptrace.restype = ctypes.c_long
 #: What looks at other processes' states itself, or is over in no time whatever happens.
 _LEFT_ALONE = {"strace", "linux.uml"}
 
@@ -51,6 +57,9 @@ def kinds(pids: Iterator[int]) -> dict[str, list[int]]:
 
 def stall(pid: int, seconds: float) -> None:
     """Stop *pid* for *seconds*; one that ends meanwhile (SIGKILL does) is left alone."""
+    if _tells(pid):
+        hold(pid, seconds)
+        return
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:
@@ -59,6 +68,57 @@ def stall(pid: int, seconds: float) -> None:
             signal.pidfd_send_signal(handle, signal.SIGCONT)
         finally:
             os.close(handle)
+
+
+def _tells(pid: int) -> bool:
+    """Whether a stop would have effects of its own, as no wait for a processor has.
+
+    ``docker run`` passes SIGCONT on to its container, which is then one that a user has signalled;
+    ``script`` stops when its child does, and nobody continues it.
+    """
+    try:
+        name, parent = (
+            Path(f"/proc/{each}/comm").read_text().strip()
+            for each in (pid, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        )
+    except OSError:  # it has ended
+        return False
+    return name == "docker" or parent == "script"
+
+
+def hold(pid: int, seconds: float) -> None:
+    """Stop all threads of *pid* without a signal, so that neither it nor its parent knows."""
+    held: set[int] = set()
+    while new := _threads(pid) - held:
+        for thread in new:
+            with contextlib.suppress(OSError):  # it has ended
+                _ptrace(_PTRACE_SEIZE, thread)
+                _ptrace(_PTRACE_INTERRUPT, thread)
+        held |= new
+    time.sleep(seconds)
+    # Of a killed process the first thread is reported last.
+    for thread in sorted(held, key=pid.__eq__):
+        with contextlib.suppress(OSError):
+            _let_go(thread)
+
+
+def _threads(pid: int) -> set[int]:
+    try:
+        return {int(name) for name in os.listdir(f"/proc/{pid}/task")}
+    except OSError:  # it has ended
+        return set()
+
+
+def _let_go(thread: int) -> None:
+    _, status = os.waitpid(thread, _WALL)
+    if os.WIFSTOPPED(status):
+        # Above the signal stands which event it is, if any; one that stopped for a signal gets that.
+        _ptrace(_PTRACE_DETACH, thread, 0 if status >> 16 else os.WSTOPSIG(status))
+
+
+def _ptrace(request: int, thread: int, data: int = 0) -> None:
+    if _libc.ptrace(request, thread, None, data) < 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
 
 
 def reap(child: int) -> int | None:
@@ -80,7 +140,7 @@ def main() -> int:
     parser.add_argument("--log", type=argparse.FileType("w"), help="where to write what stood still when")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the tests, as in `pytest -x tests/e2e`")
     options = parser.parse_args()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     tests = os.posix_spawnp(options.command[0], options.command, os.environ)
     while (code := reap(tests)) is None:
         time.sleep(min(random.expovariate(1 / options.pause), options.longest))
