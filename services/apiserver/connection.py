@@ -26,7 +26,7 @@ MAX_HEADER = (1 << 20) + 4096
 #: Bytes read from a connection at once: bounds what a client can have sent behind its request.
 READ_SIZE = 32 * 1024
 
-#: Seconds a refused client has to read why (Go's ``rstAvoidanceDelay``).
+#: Seconds a refused client has to read why (Go's ``rstAvoidanceDelay``), counted from its last word.
 _LINGER = 0.5
 
 _TEXT_OF = {"Missing mandatory Host: header": "missing required Host header"}
@@ -42,13 +42,16 @@ class Connection(H11Protocol):
         self.app = self._handle
         self.exchange: Exchange | None = None
         self._refused = False
+        self._heard = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.max_size = READ_SIZE  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:  # after a refusal the rest is read and dropped: unread, it would reset
+        if self._refused:  # the rest is read and dropped: unread, it would reset
+            self._heard = True
+        else:
             super().data_received(data)
 
     async def _handle(self, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -121,7 +124,15 @@ class Connection(H11Protocol):
             self.cycle.message_event.set()
         self.transport.write((head + body).encode())
         self.transport.write_eof()
-        self.loop.call_later(_LINGER, self.transport.close)
+        self.loop.call_later(_LINGER, self._close_when_quiet)
+
+    def _close_when_quiet(self) -> None:
+        """Time alone does not tell that all was read: this process may have stood still."""
+        if self._heard:
+            self._heard = False
+            self.loop.call_later(_LINGER, self._close_when_quiet)
+        else:
+            self.transport.close()
 
     def drop(self) -> None:
         """End the connection although an answer is not complete."""
