@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
+#: What is listed has changed between two parts of the list: some of it may be missing.
+NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP = 0x300
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
@@ -30,6 +32,8 @@ _NETLINK_CAP_ACK = 10
 _BUFFER = 64 * 1024
 #: Seconds after which an answer of the kernel is given up; the rtnl lock can be held for long.
 _TIMEOUT = 20.0
+#: How often a list is asked for while it changes.
+_DUMPS = 20
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -123,7 +127,7 @@ class NetlinkSocket:
         self._send([Message(m.kind, m.flags | NLM_F_ACK, m.payload) for m in messages])
         results: dict[int, int] = {}
         while len(results) < len(messages):
-            for kind, sequence, payload in self._receive():
+            for kind, _, sequence, payload in self._receive():
                 if kind == NLMSG_ERROR and sequence >= first:
                     results[sequence] = -struct.unpack_from("=i", payload)[0]
         return [results[first + index] for index in range(len(messages))]
@@ -149,7 +153,7 @@ class NetlinkSocket:
         self._send(framed)
         failed = 0
         while True:
-            for kind, sequence, payload in self._receive():
+            for kind, _, sequence, payload in self._receive():
                 if kind != NLMSG_ERROR or sequence < first:
                     continue
                 code = -struct.unpack_from("=i", payload)[0]
@@ -159,20 +163,30 @@ class NetlinkSocket:
                         raise NetlinkError(failed, os.strerror(failed))
                     return
 
-    def dump(self, message: Message) -> Iterator[tuple[int, bytes]]:
+    def dump(self, message: Message) -> list[tuple[int, bytes]]:
         """(kind, payload) of every object of a dump request."""
+        for _ in range(_DUMPS):
+            found, is_whole = self._dump(message)
+            if is_whole:
+                break
+        return found
+
+    def _dump(self, message: Message) -> tuple[list[tuple[int, bytes]], bool]:
         first = self._sequence + 1
         self._send([Message(message.kind, message.flags | NLM_F_DUMP, message.payload)])
+        found: list[tuple[int, bytes]] = []
+        is_whole = True
         while True:
-            for kind, sequence, payload in self._receive():
+            for kind, flags, sequence, payload in self._receive():
                 if sequence != first:
                     continue
+                is_whole = is_whole and not flags & NLM_F_DUMP_INTR
                 if kind == NLMSG_DONE:
-                    return
+                    return found, is_whole
                 if kind == NLMSG_ERROR:
                     code = -struct.unpack_from("=i", payload)[0]
                     raise NetlinkError(code, os.strerror(code))
-                yield kind, payload
+                found.append((kind, payload))
 
     def _send(self, messages: Sequence[Message]) -> None:
         parts: list[bytes] = []
@@ -184,15 +198,16 @@ class NetlinkSocket:
             parts.append(message.payload + bytes(-length % 4))
         self._socket.send(b"".join(parts))
 
-    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
+    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """(kind, flags, sequence number, payload) of each message of one datagram."""
         try:
             data = self._socket.recv(_BUFFER)
         except TimeoutError as error:
             raise NetlinkError(errno.ETIMEDOUT, "the kernel does not answer on netlink") from error
         offset = 0
         while offset + 16 <= len(data):
-            length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
             if length < 16:
                 return
-            yield kind, sequence, data[offset + 16 : offset + length]
+            yield kind, flags, sequence, data[offset + 16 : offset + length]
             offset += length + (-length % 4)
