@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.network import unused_port
 from tests.unit.apiserver.fakes import Client, FakeEngine
 
 ROOT = Path(__file__).parents[3]
@@ -34,15 +34,9 @@ class Server:
         return int(children.split()[0])
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @contextlib.contextmanager
 def start_server(root: Path) -> Iterator[Server]:
-    path, port, log = root / "docker.sock", _free_port(), root / "log"
+    path, port, log = root / "docker.sock", unused_port(), root / "log"
     command = [sys.executable, "-m", "services.apiserver.main", "--exec-root", str(root)]
     command += ["--host", f"unix://{path}", "--host", f"tcp://127.0.0.1:{port}"]
     with log.open("wb") as output:

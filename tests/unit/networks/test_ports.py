@@ -18,6 +18,7 @@ from services.engine.networks.ports import (
 )
 from services.protocol.api.containers import PortBinding
 from services.protocol.errors import InvalidParameter, SystemError_, Unimplemented
+from tests.harness.network import unused_port
 
 
 @pytest.fixture
@@ -25,12 +26,6 @@ def ports() -> Iterator[HostPorts]:
     held = HostPorts()
     yield held
     held.close()
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 def request(number: int, host_ip: str = "", protocol: str = "tcp", last: int = 0) -> PortRequest:
@@ -56,7 +51,7 @@ def test_requests_are_ordered_and_publish_all_adds_the_exposed() -> None:
 
 
 def test_wildcard_is_one_entry_per_family(ports: HostPorts) -> None:
-    number = free_port()
+    number = unused_port()
     published = ports.reserve(request(number))
     assert describe(["7000/tcp"], published) == {
         "7000/tcp": None,
@@ -68,7 +63,7 @@ def test_wildcard_is_one_entry_per_family(ports: HostPorts) -> None:
 
 
 def test_conflict_names_the_holder(ports: HostPorts) -> None:
-    number = free_port()
+    number = unused_port()
     published = ports.reserve(request(number, "0.0.0.0"))
     with pytest.raises(
         SystemError_, match=rf"Bind for 0\.0\.0\.0:{number} failed: port is already allocated"
@@ -80,7 +75,7 @@ def test_conflict_names_the_holder(ports: HostPorts) -> None:
 
 
 def test_wildcard_conflicts_with_a_held_address(ports: HostPorts) -> None:
-    number = free_port()
+    number = unused_port()
     ports.reserve(request(number, "127.0.0.1"))
     with pytest.raises(SystemError_, match=rf"Bind for 127\.0\.0\.1:{number} failed"):
         ports.reserve(request(number, "0.0.0.0"))
@@ -104,7 +99,7 @@ def test_foreign_address(ports: HostPorts) -> None:
 
 
 def test_held_port_cannot_be_shared_by_reuse(ports: HostPorts) -> None:
-    number = free_port()
+    number = unused_port()
     ports.reserve(request(number, "127.0.0.1"))
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -129,7 +124,7 @@ def test_any_port_is_an_ephemeral_one(ports: HostPorts) -> None:
 
 def test_sctp_is_refused_by_name(ports: HostPorts, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the kernel's, where it has none."""
-    number = free_port()
+    number = unused_port()
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
@@ -156,7 +151,7 @@ def _all_free(first: int, last: int) -> bool:
 def test_without_a_relay_nothing_is_held_that_nobody_serves() -> None:
     held = HostPorts(relayed=False)
     try:
-        number = free_port()
+        number = unused_port()
         assert [port.host_ip for port in held.reserve(request(number))] == ["0.0.0.0"]
         assert held.reserve(request(number, "::1")) == []
         assert held.held("tcp", "::1", number) is None
