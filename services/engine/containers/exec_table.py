@@ -35,6 +35,8 @@ class ExecTable:
         self._by_id: dict[str, Exec] = {}
         self._of_container: defaultdict[str, set[str]] = defaultdict(set)
         self._ended: deque[tuple[float, str]] = deque()
+        #: Ids of those that their shims are being told of: that a shim does not know one says nothing yet.
+        self.preparing: set[str] = set()
 
     def find(self, exec_id: str) -> Exec | None:
         return self._by_id.get(exec_id)

@@ -109,6 +109,7 @@ async def prepare(services: Services, entry: Entry, exec_: Exec) -> None:
     """Tell the shim what is to be executed; from here on it counts as running."""
     exec_.started = exec_.running = True
     services.execs.save(exec_)
+    services.execs.preparing.add(exec_.id)
     announce(services, entry, f"exec_start: {_command(exec_)}", execID=exec_.id)
     try:
         process, user = build_process(services, entry, exec_)
@@ -129,6 +130,8 @@ async def prepare(services: Services, entry: Entry, exec_: Exec) -> None:
     except Exception as error:
         failed(services, entry, exec_, error)
         raise
+    finally:
+        services.execs.preparing.discard(exec_.id)
 
 
 async def _register_at_shim(services: Services, request: pb.ExecProcessRequest) -> None:
@@ -164,7 +167,8 @@ async def _start_detached(services: Services, entry: Entry, exec_: Exec) -> None
         if isinstance(error, WharfError) and error.exit_code in NOT_RUNNABLE:
             raise InvalidParameter(str(error), exit_code=error.exit_code) from error
         raise
-    if exec_.exit_code is None:
+    # Its container may have ended before the answer came, and the directory of the record with it.
+    if exec_.exit_code is None and services.execs.find(exec_.id) is exec_:
         exec_.pid = pid
         services.execs.save(exec_)
 
@@ -194,7 +198,7 @@ def _handover(services: Services, exec_: Exec, *, raw: bool) -> Handover:
 
 async def inspect(services: Services, exec_id: str) -> ExecInspect:
     entry, exec_ = _find(services, exec_id)
-    if exec_.running:
+    if exec_.running and exec_.id not in services.execs.preparing:
         await refresh(services, entry, exec_)
     privileged = exec_.privileged
     return ExecInspect(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -90,6 +91,58 @@ def test_attached_exec(tmp_path: Path) -> None:
         again = await execs.start(world.services, exec_id, ATTACHED, repeated=False)
         assert again.handover is None and again.text == f"exec command {exec_id} has already run\r\n"
         assert world.names() == ["start", "exec_create: sh -c x", "exec_start: sh -c x", "exec_die"]
+        await world.close()
+
+    run(test())
+
+
+def test_an_exec_that_is_being_started_has_not_ended(tmp_path: Path) -> None:
+    """Somebody looks at it before the shim has been told of it."""
+
+    async def test() -> None:
+        world = World(tmp_path)
+        await _running(world)
+        exec_id = await _exec(world)
+        real, told, go_on = world.shims.exec, asyncio.Event(), asyncio.Event()
+
+        async def slow(request: pb.ExecProcessRequest) -> None:
+            told.set()
+            await go_on.wait()
+            await real(request)
+
+        with mock.patch.object(world.shims, "exec", slow):
+            starting = asyncio.create_task(
+                execs.start(world.services, exec_id, DETACHED, repeated=False),
+            )
+            await told.wait()
+            found = await execs.inspect(world.services, exec_id)
+            assert (found.running, found.exit_code) == (True, None)
+            go_on.set()
+            await starting
+        found = await execs.inspect(world.services, exec_id)
+        assert (found.running, found.exit_code) == (True, None) and found.pid
+        await world.close()
+
+    run(test())
+
+
+def test_a_container_that_ends_before_the_start_of_its_exec_is_answered(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await _running(world)
+        exec_id = await _exec(world)
+        real = world.shims.start
+
+        async def ending(request: pb.StartRequest) -> pb.StartResponse:
+            answer = await real(request)
+            world.shims.end(entry.id, 11)
+            await monitor.task_exited(world.services, entry, world.shims.exit_event(entry.id).exit)
+            shutil.rmtree(world.services.exec_root.shim_dir(entry.id), ignore_errors=True)
+            return answer
+
+        with mock.patch.object(world.shims, "start", ending):
+            await execs.start(world.services, exec_id, DETACHED, repeated=False)
+        assert not world.services.exec_root.shim_dir(entry.id).exists()
         await world.close()
 
     run(test())
