@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -17,14 +18,15 @@ def main() -> int:
     try:
         pid = int(PID_FILE.read_text())
         process = os.pidfd_open(pid)
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ValueError, ProcessLookupError):
-        print("wharfd is not running")
-        return 0
-    if b"wharfd" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        title = b""
+    if b"wharfd" not in title:
         print("wharfd is not running")
         return 0
     print("wharfd stops, and its containers first", flush=True)
-    signal.pidfd_send_signal(process, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        signal.pidfd_send_signal(process, signal.SIGTERM)
     ended, _, _ = select.select([process], [], [], TIMEOUT)
     if not ended:
         print(f"wharfd (pid {pid}) has not ended within {TIMEOUT} s", file=sys.stderr)

@@ -53,6 +53,9 @@ def test_supervisord(root: Path) -> None:
         command = [BIN / "supervisorctl", "-c", configuration, *arguments]
         return subprocess.run(command, capture_output=True, text=True).stdout
 
+    def states() -> dict[str, str]:
+        return {line.split()[0]: line.split()[1] for line in supervisorctl("status").splitlines()}
+
     def docker(*arguments: str, data: bytes | None = None) -> str:
         command = ["docker", "-H", f"unix://{socket}", *arguments]
         return subprocess.run(command, input=data, check=True, capture_output=True).stdout.decode()
@@ -60,9 +63,8 @@ def test_supervisord(root: Path) -> None:
     daemon = subprocess.Popen([BIN / "supervisord", "-n", "-s", "-c", configuration], cwd=REPOSITORY)
     try:
         wait_until(lambda: answers(socket, "/version"), "wharfd answers")
-        wait_until(lambda: supervisorctl("status").count("RUNNING") == 3, "all services run")
-        states = {line.split()[0]: line.split()[1] for line in supervisorctl("status").splitlines()}
-        assert states == dict.fromkeys(SERVICES, "RUNNING") | {"settings": "EXITED"}
+        expected = dict.fromkeys(SERVICES, "RUNNING") | {"settings": "EXITED"}
+        wait_until(lambda: states() == expected, "all services run, and the settings are written")
         docker("load", "-q", data=busybox_archive())
         docker("run", "-d", "--name", "lives", "--stop-signal", "KILL", "busybox", "sleep", "300")
         before = docker("inspect", "-f", "{{.State.Pid}}", "lives")

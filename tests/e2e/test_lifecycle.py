@@ -47,7 +47,7 @@ def test_states(engine: Engine, name: str) -> None:
 
 def test_stop_gives_time_then_kills(engine: Engine, name: str) -> None:
     engine.docker(
-        "run", "-d", "--name", name, "busybox", "sh", "-c",
+        "run", "-d", "--stop-timeout", "300", "--name", name, "busybox", "sh", "-c",
         "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done",
     )  # fmt: skip
     wait_until(lambda: engine.docker("logs", name).stdout == "up\n", "the trap is set")

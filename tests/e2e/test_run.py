@@ -151,8 +151,12 @@ def test_masked_and_readonly_paths(run: Run) -> None:
 
 
 def test_init_reaps(run: Run) -> None:
-    wait = "n=0; while ps -o comm | grep -q sleep && test $n -lt 900; do n=$((n+1)); usleep 100000; done"
-    out = run("--init", "busybox", "sh", "-c", f"(sleep 0.1 &) ; {wait}; ps -o pid,stat,comm")
+    """A process that nobody waits for is there, with its number, until the init has reaped it."""
+    orphan = "(sh -c 'echo $$ > /tmp/pid; exec sleep 0.1' &)"
+    known = "until test -s /tmp/pid; do usleep 10000; done"
+    there = "kill -0 $(cat /tmp/pid) 2>/dev/null && test $n -lt 900"
+    gone = f"n=0; while {there}; do n=$((n+1)); usleep 100000; done"
+    out = run("--init", "busybox", "sh", "-c", f"{orphan}; {known}; {gone}; ps -o pid,stat,comm")
     assert " Z" not in out
     assert "docker-init" in out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import secrets
@@ -133,10 +134,12 @@ class Engine:
             return set(names) <= pids.keys() and all(self._is_executed(pids[name]) for name in names)
 
         wait_until(run, f"{', '.join(names)} run")
-        workers = psutil.Process(pids["apiserver"]).children() if "apiserver" in names else []
+        workers = self._last_workers(pids["apiserver"]) if "apiserver" in names else []
         handles = [os.pidfd_open(pids[name]) for name in names]
         for handle in handles:
             signal.pidfd_send_signal(handle, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by that
+                signal.pidfd_send_signal(handle, signal.SIGCONT)
         for handle in handles:
             os.close(handle)
         # A worker answers until it notices, and nobody does from then until the next API server listens.
@@ -145,6 +148,14 @@ class Engine:
             lambda: all(self.service_pids().get(name, pids[name]) != pids[name] for name in names),
             f"{', '.join(names)} restarted",
         )
+
+    @staticmethod
+    def _last_workers(apiserver: int) -> list[psutil.Process]:
+        """Its children; it stands still afterwards, and makes no other one."""
+        process = psutil.Process(apiserver)
+        process.suspend()
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the API server stands still")
+        return process.children()
 
     def _is_executed(self, pid: int) -> bool:
         """What supervisord has forked has its handlers up to execve(2): a SIGTERM before is lost."""
