@@ -36,10 +36,10 @@ class LogHub:
             return
         if not self._fresh:
             self._begin = (self.sink.files.generation, self.sink.files.size)
-            self.loop.soon(self._wake)
+            self.loop.soon(self.hand_over)
         self._fresh.append(records)
 
-    def _wake(self) -> None:
+    def hand_over(self) -> None:
         """Hand the records of this round to the followers that have caught up."""
         records, self._fresh = b"".join(self._fresh), []
         if not records:
@@ -62,7 +62,7 @@ class LogHub:
             follower.finish()
         else:
             if self._fresh:  # it has read these already; keep it from getting them again
-                self._wake()
+                self.hand_over()
             self._live.add(follower)
 
     def discard(self, follower: Follower) -> None:
@@ -72,7 +72,7 @@ class LogHub:
         """The log is complete: followers end when they have all of it."""
         self.ended = True
         if self._fresh:
-            self._wake()
+            self.hand_over()
         for follower in list(self._live):
             follower.finish()
         self._live.clear()
@@ -108,11 +108,12 @@ class Follower:
         bounded = not request.follow and caught_up is None
         self._reader: LogReader | None = LogReader(files, request.tail, self._there if bounded else None)
         self._over = False
+        self._follow = request.follow
         client.on_unblocked = self._go_on
         client.on_gone = self._gone
         self._timer: Timer | None = None
         if request.follow and request.until:
-            self._timer = hub.loop.later(request.until / 1e9 - time.time(), self.finish)
+            self._timer = hub.loop.later(request.until / 1e9 - time.time(), self._until_reached)
         if request.delay:
             hub.loop.later(request.delay, self._go_on)
         else:
@@ -133,11 +134,19 @@ class Follower:
             self._look_how_far()
             if not self.client.blocked:
                 self._go_on()
-        elif self.request.follow:
+        elif self._follow:
             self._reader.close()
             self._reader = None
             self._hub.caught_up(self)
         else:
+            self.finish()
+
+    def _until_reached(self) -> None:
+        """Nothing that is written from now on is wanted; what has been, it may have yet to read."""
+        self._follow = False
+        self._hub.sink.flush()
+        self._hub.hand_over()
+        if self._reader is None:
             self.finish()
 
     def _look_how_far(self) -> None:
