@@ -91,6 +91,9 @@ def _relay(started: Started, master: int) -> None:
     sources = [master, 0, started.pidfd]
     while True:
         readable = select.select(sources, [], [])[0]
+        if started.pidfd in readable:
+            # Its last words may have come after the terminal was looked at, and before it was seen to end.
+            readable = select.select([master, started.pidfd], [], [])[0]
         if master in readable:
             try:
                 data = os.read(master, 1 << 16)
