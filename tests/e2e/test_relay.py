@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.containerd_shim.state import is_alive, start_time
 from tests.harness.engine import SERVICES, Engine
 from tests.harness.readiness import wait_until
 
@@ -123,11 +124,11 @@ def test_a_port_given_back_while_the_engine_was_away(engine: Engine, name: str) 
 
 def test_the_helper_ends_with_the_daemon(engine: Engine, name: str) -> None:
     engine.docker("run", "-d", "--name", name, "-p", "7", "busybox", "sh", "-c", _ECHO)
-    wait_until(lambda: len(_helpers(engine)) == 1, "there is a helper")
     (helper,) = _helpers(engine)
+    began = start_time(helper)
     engine.docker("rm", "-f", name)
     engine.restart()
-    wait_until(lambda: not Path(f"/proc/{helper}").exists(), "the helper has ended")
+    wait_until(lambda: not is_alive(helper, began), "the helper has ended")
 
 
 def test_it_ends_when_it_is_switched_off(name: str) -> None:
@@ -140,8 +141,9 @@ def test_it_ends_when_it_is_switched_off(name: str) -> None:
         engine.docker("run", "-d", "--name", name, "-p", f"{port}:7", "busybox", "sh", "-c", _ECHO)
         wait_until(lambda: _answers(port), "the port answers by IPv6")
         (helper,) = _helpers(engine)
+        began = start_time(helper)
         engine.restart("--userland-proxy=false")
-        wait_until(lambda: not Path(f"/proc/{helper}").exists(), "the helper has ended")
+        wait_until(lambda: not is_alive(helper, began), "the helper has ended")
         assert _published(engine, name) == {"0.0.0.0"}
         with socket.socket(socket.AF_INET6) as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections may linger

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,9 @@ def terminals() -> Iterator[list[Any]]:
     opened: list[Any] = []
     yield opened
     for terminal in opened:
-        terminal.close(force=True)
+        if terminal.isalive():
+            terminal.kill(signal.SIGKILL)
+        leave(terminal)
 
 
 def spawn(engine: Engine, terminals: list[Any], *arguments: str) -> Any:
@@ -45,9 +48,15 @@ def shell(engine: Engine, terminals: list[Any], name: str) -> Any:
     return terminal
 
 
+def leave(terminal: Any) -> None:
+    """Close it once its process has ended: before that, closing it would be what ends the process."""
+    terminal.wait()
+    terminal.close()
+
+
 def status(terminal: Any) -> int:
     terminal.expect(pexpect.EOF)
-    terminal.close()
+    leave(terminal)
     code: int = terminal.exitstatus
     return code
 
@@ -106,7 +115,7 @@ def test_detach_and_attach_again(engine: Engine, name: str, terminals: list[Any]
     terminal.sendcontrol("p")
     terminal.sendcontrol("q")
     terminal.expect(pexpect.EOF)
-    terminal.close()
+    leave(terminal)
     state = json.loads(engine.docker("inspect", name).stdout)[0]["State"]
     assert state["Running"]
 

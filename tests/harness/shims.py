@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import msgspec
 
+from services.containerd_shim.state import is_alive
 from services.protocol import fdpass, grpc_errors
 from services.protocol import task_pb2 as pb
 from services.protocol import task_pb2_grpc as rpc
@@ -142,9 +143,10 @@ class Service:
         """Shims of this exec root that are running."""
         found = []
         for path in self.exec_root.shims.glob("*/state.json"):
-            pid = json.loads(path.read_bytes())["shim_pid"]
-            if Path(f"/proc/{pid}").exists():
-                found.append(pid)
+            with contextlib.suppress(FileNotFoundError):  # its task has just been deleted
+                record = json.loads(path.read_bytes())
+                if is_alive(record["shim_pid"], record["shim_start"]):
+                    found.append(record["shim_pid"])
         return found
 
     def zygote_pid(self) -> int:

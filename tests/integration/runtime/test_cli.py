@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pexpect
 import pytest
 
 from services.protocol import oci
+from tests.harness.readiness import wait_until
 from tests.integration.runtime.conftest import PARENT, default_spec
 
 MODULE = [sys.executable, "-m", "services.containerd_shim.runtime.cli"]
@@ -73,10 +73,7 @@ class Runtime:
         return str(json.loads(self("state", self.id).stdout)["status"])
 
     def until(self, status: str) -> None:
-        deadline = time.monotonic() + 90
-        while self.status() != status:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: self.status() == status, f"it is {status}")
 
     @property
     def output(self) -> str:
@@ -91,7 +88,7 @@ def runtime(layer: Path, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def test_create_start_delete(runtime: Runtime) -> None:
-    runtime.write("sh", "-c", "echo started; sleep 60")
+    runtime.write("sh", "-c", "echo started; sleep 300")
     pid_file = runtime.bundle / "pid"
     assert runtime.create("--pid-file", str(pid_file)).returncode == 0
     state = json.loads(runtime("state", runtime.id).stdout)
@@ -100,6 +97,7 @@ def test_create_start_delete(runtime: Runtime) -> None:
     assert runtime.output == ""
     assert runtime("start", runtime.id).returncode == 0
     assert runtime.status() == "running"
+    wait_until(lambda: runtime.output == "started\n", "the program has run")
     refused = runtime("start", runtime.id)
     assert refused.returncode == 1 and "already running" in refused.stderr
     assert "not stopped: running" in runtime("delete", runtime.id).stderr
@@ -107,7 +105,6 @@ def test_create_start_delete(runtime: Runtime) -> None:
     assert runtime("list", "-q").stdout == f"{runtime.id}\n"
     assert runtime("kill", runtime.id, "KILL").returncode == 0
     runtime.until("stopped")
-    assert runtime.output == "started\n"
     assert "container not running" in runtime("kill", runtime.id).stderr
     assert runtime("delete", runtime.id).returncode == 0
     assert "does not exist" in runtime("state", runtime.id).stderr
@@ -140,12 +137,13 @@ def test_run_with_a_terminal(runtime: Runtime) -> None:
     child.sendline("hello")
     child.expect("got hello\r\n")
     child.expect(pexpect.EOF)
+    child.wait()
     child.close()
     assert child.exitstatus == 4
 
 
 def test_console_socket(runtime: Runtime) -> None:
-    runtime.write("sh", "-c", "tty; sleep 60", terminal=True)
+    runtime.write("sh", "-c", "tty; sleep 300", terminal=True)
     assert "without setting console socket" in runtime.create().stderr
     path = str(runtime.bundle / "console.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -158,14 +156,17 @@ def test_console_socket(runtime: Runtime) -> None:
     master = array.array("i", ancillary[0][2])[0]
     try:
         assert runtime("start", runtime.id).returncode == 0
-        assert select.select([master], [], [], 90)[0]
-        assert os.read(master, 64) == b"/dev/pts/0\r\n"
+        shown = b""
+        while not shown.endswith(b"\n"):  # a terminal may give a line in pieces
+            assert select.select([master], [], [], 90)[0]
+            shown += os.read(master, 64)
+        assert shown == b"/dev/pts/0\r\n"
     finally:
         os.close(master)
 
 
 def test_exec(runtime: Runtime) -> None:
-    runtime.write("sleep", "60")
+    runtime.write("sleep", "300")
     runtime.create()
     runtime("start", runtime.id)
     done = runtime(
@@ -189,13 +190,13 @@ def test_exec(runtime: Runtime) -> None:
         "wharfd-runtime: exec failed: unable to start container process: "
         'exec: "nosuch": executable file not found in $PATH\n'
     )
-    assert runtime.detached("exec", "-d", runtime.id, "sleep", "61").returncode == 0
+    assert runtime.detached("exec", "-d", runtime.id, "sleep", "301").returncode == 0
     assert len(json.loads(runtime("ps", "-f", "json", runtime.id).stdout)) == 2
-    assert "sleep 61" in runtime("ps", runtime.id).stdout
+    assert "sleep 301" in runtime("ps", runtime.id).stdout
 
 
 def test_pause_update_events(runtime: Runtime) -> None:
-    runtime.write("sleep", "60")
+    runtime.write("sleep", "300")
     runtime.create()
     runtime("start", runtime.id)
     assert runtime("pause", runtime.id).returncode == 0
@@ -227,7 +228,7 @@ def test_failed_create_leaves_nothing(runtime: Runtime) -> None:
 
 
 def test_ids_are_taken_once_and_checked(runtime: Runtime) -> None:
-    runtime.write("sleep", "60")
+    runtime.write("sleep", "300")
     runtime.create()
     assert "already exists" in runtime.create().stderr
     assert "invalid container ID" in runtime("state", "../x").stderr

@@ -11,6 +11,7 @@ import pytest
 
 from services.protocol import oci
 from services.protocol.errors import WharfError
+from tests.harness.readiness import wait_until
 from tests.integration.runtime.conftest import Box
 
 NAMESPACES = ("mnt", "pid", "net", "uts", "ipc")
@@ -234,7 +235,8 @@ def test_waiting_init_cannot_be_inspected(box: Box) -> None:
     # proc(5): the files of a process that is not dumpable belong to root, whoever it runs as.
     assert os.stat(f"/proc/{container.pid}/environ").st_uid == 0
     container.start(None)
-    assert os.stat(f"/proc/{container.pid}/environ").st_uid == 100000
+    # execve closes descriptors, which is what start waits for, a little before that.
+    wait_until(lambda: os.stat(f"/proc/{container.pid}/environ").st_uid == 100000, "it is dumpable")
 
 
 def test_interpreter_cannot_be_overwritten() -> None:
@@ -355,16 +357,13 @@ def test_user_namespace(box: Box) -> None:
     box.bundle.parent.chmod(0o700)
     box.linux.cgroups_path += "-user"
     container = box.start(
-        "sh", "-c", "id -u; cat /proc/self/uid_map; ls -ln /dev/null; echo x > /dev/null; sleep 60"
+        "sh", "-c", "id -u; cat /proc/self/uid_map; ls -ln /dev/null; echo x > /dev/null; sleep 300"
     )
     assert box.started is not None
     assert os.stat(f"/proc/{box.started.pid}").st_uid == 100000
     assert box.exec("id", "-u").out == "0\n"
     assert container.alive()
-    for _ in range(100):
-        if "/dev/null" in box.output:
-            break
-        box.exec("sleep", "0.05")
+    wait_until(lambda: "/dev/null\n" in box.output, "it has looked around")
     assert box.output.split()[:4] == ["0", "0", "100000", "65536"]
 
 

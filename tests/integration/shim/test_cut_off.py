@@ -80,7 +80,7 @@ def test_a_fork_that_is_repeated_makes_no_second_shim(own_service: Service, name
             first = await zygote.fork_shim(directory, request, listener)  # type: ignore[arg-type]
             await asyncio.to_thread(wait_for, (directory / state.STATE_FILE).exists)
             second = await zygote.fork_shim(directory, request, listener)  # type: ignore[arg-type]
-            await asyncio.to_thread(wait_for, lambda: not Path(f"/proc/{second}").exists())
+            await asyncio.to_thread(wait_for, lambda: not _runs(second))
             return first, second
         finally:
             zygote.close()

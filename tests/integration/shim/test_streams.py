@@ -145,7 +145,8 @@ def test_terminal_of_an_exec(service: Service, name: str) -> None:
     assert read_all(hand_over(path, request)) == b"33 77\r\n"
     service.add_exec(name, "e2", "echo", "framed", terminal=True)
     framed = read_all(hand_over(path, Attach("e2", stdout=True, start=True)))
-    assert framed == b"\1\0\0\0\0\0\0\x08framed\r\n"
+    assert framed.startswith(b"\1\0\0\0\0\0\0")
+    assert frames(framed) == {1: b"framed\r\n"}  # a terminal may give a line in pieces
     service.delete(name)
 
 
