@@ -157,7 +157,8 @@ def test_a_storm_of_kills(engine: Engine, archive: Path) -> None:
     finally:
         _end(client.pid, client.wait)
     agree(engine)  # a load whose client has gone ends by itself
-    # What a request that nobody waits for is still at ends here.
+    # What a request that nobody waits for is still at ends here; nobody is left who would repeat it.
+    engine.kill("apiserver")
     engine.kill("engine")
     engine.wait_ready()
     check(engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
@@ -22,12 +23,8 @@ ELSEWHERE = "192.0.2.10"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 #: ``me`` and ``secret`` as htpasswd has them.
 HTPASSWD = "me:$2b$05$ifrpu4uu4yu9Ro3sKdvt2uxuZZd2V08kwzXnAKxXrmgcB9McsLlu6\n"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+#: What the registry logs once it has got a port.
+_LISTENS = re.compile(r'"listening on 127\.0\.0\.1:([0-9]+)[",]')
 
 
 class Registry:
@@ -37,7 +34,7 @@ class Registry:
         self, root: Path, *, password: bool = False, tls: bool = False, client_authority: Path | None = None
     ) -> None:
         self.root = root
-        http_: dict[str, Any] = {}
+        http_: dict[str, Any] = {"addr": "127.0.0.1:0"}
         if tls:
             make_certificate(root)
             certificate: dict[str, Any] = {"certificate": str(root / "tls.crt"), "key": str(root / "tls.key")}
@@ -46,35 +43,37 @@ class Registry:
             http_["tls"] = certificate
         document: dict[str, Any] = {
             "version": "0.1",
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "info", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(root / "data")}, "delete": {"enabled": True}},
             "http": http_,
         }
         if password:
             (root / "htpasswd").write_text(HTPASSWD)
             document["auth"] = {"htpasswd": {"realm": "test", "path": str(root / "htpasswd")}}
-        while not self._started(document):
-            pass
+        self.port = self._start(document)
+        self.host = f"127.0.0.1:{self.port}"
 
-    def _started(self, document: dict[str, Any]) -> bool:
-        """False if somebody was faster to take the port."""
-        self.port = free_port()
-        self.host = document["http"]["addr"] = f"127.0.0.1:{self.port}"
-        (self.root / "config.yml").write_text(json.dumps(document))
-        path = self.root / "registry.log"
+    def _start(self, document: dict[str, Any]) -> int:
+        """The port that it has got and listens on."""
+        configuration, path = self.root / "config.yml", self.root / "registry.log"
+        configuration.write_text(json.dumps(document))
         with path.open("wb") as log:
-            command = [str(BINARY), "serve", str(self.root / "config.yml")]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(lambda: self._listens() or self.process.poll() is not None, "the registry listens")
-        if self.process.poll() is None:
-            return True
-        said = path.read_text()
-        assert "address already in use" in said, said
-        return False
+            self.process = subprocess.Popen(
+                [str(BINARY), "serve", str(configuration)], stdout=log, stderr=log
+            )
 
-    def _listens(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+        def listens() -> re.Match[str] | None:
+            assert self.process.poll() is None, path.read_text()
+            return _LISTENS.search(path.read_text())
+
+        try:
+            wait_until(lambda: listens() is not None, "the registry listens")
+        except BaseException:
+            self.close()
+            raise
+        found = listens()
+        assert found is not None
+        return int(found[1])
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -193,11 +193,11 @@ def test_clients_that_go_away(registry: Registry, proxy: Proxy, tmp_path: Path) 
             clients[0].cancel()
             await asyncio.gather(clients[0], return_exceptions=True)
             assert taker.transfers.puller._running
-            fault.left = 0
+            proxy.fault = lambda method, path: None
             assert statuses(await clients[1])[-1].startswith("Status: Downloaded")
 
             await taker.remove(f"{proxy.host}/gone:1")
-            fault.left, seen = 1000, len(proxy.seen)
+            proxy.fault, seen = fault, len(proxy.seen)
             alone = asyncio.ensure_future(taker.pull(f"{proxy.host}/gone:1"))
             while not any(digest in path for _, path, _, _ in proxy.seen[seen:]):
                 await asyncio.sleep(0.01)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,13 +164,41 @@ def stalled(request: Request) -> bool:
     return True
 
 
-def dripping(request: Request) -> bool:
-    """Slow, but never silent for as long as a read may take, though longer in all."""
-    begun(request, len(LAYER), b"")
-    for at in range(0, len(LAYER), 20_000):
-        request.wfile.write(LAYER[at : at + 20_000])
-        time.sleep(PATIENCE / 18)
-    return True
+class Dripping:
+    """Slow, but never silent for as long as a read may take, though longer in all.
+
+    On a busy host we may be silent for longer all the same: then the client may come again (``excuses``).
+    """
+
+    def __init__(self) -> None:
+        self.excuses = 0
+        self._one_at_a_time = threading.Lock()
+        self._done = False
+        self._before = 0.0
+
+    def __call__(self, request: Request) -> bool:
+        if digest(LAYER) not in request.path:
+            self._before = time.monotonic()
+            return False
+        with self._one_at_a_time:
+            if not self._done:
+                self._done = self._drip(request) < PATIENCE
+                self.excuses += not self._done
+                return True
+        return False
+
+    def _drip(self, request: Request) -> float:
+        """The longest silence in seconds, as long as it may have seemed to the client."""
+        longest = 0.0
+        with contextlib.suppress(OSError):
+            begun(request, len(LAYER), b"")
+            for at in range(0, len(LAYER), 20_000):
+                now = time.monotonic()
+                request.wfile.write(LAYER[at : at + 20_000])
+                longest = max(longest, time.monotonic() - self._before)
+                self._before = now
+                time.sleep(PATIENCE / 18)
+        return max(longest, time.monotonic() - self._before)
 
 
 def busy(request: Request) -> bool:
@@ -196,16 +226,17 @@ def rubbish(request: Request) -> bool:
 def test_another_attempt_helps(
     liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Misled
 ) -> None:
-    monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
+    if how is stalled:
+        monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
     spoiled(liar, 2, how)
     pulled(tmp_path, liar)
 
 
 def test_slow_is_not_dead(liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
-    spoiled(liar, 1, dripping)
+    liar.misled = dripping = Dripping()
     pulled(tmp_path, liar)
-    assert len([path for path, _, _ in liar.seen if digest(LAYER) in path]) == 1
+    assert len([path for path, _, _ in liar.seen if digest(LAYER) in path]) <= 1 + dripping.excuses
 
 
 @pytest.mark.parametrize(
@@ -220,7 +251,8 @@ def test_slow_is_not_dead(liar: Liar, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_attempts_end(
     liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Misled, text: str
 ) -> None:
-    monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
+    if how is stalled:
+        monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
     spoiled(liar, 1000, how)
     if how is too_long:
         liar.misled = cut_at_once(liar)

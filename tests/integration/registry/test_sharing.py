@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from services.engine.layers.chains import Chains
 from services.protocol.verbs.containers import CommitArgs
 from tests.harness.groups import kill_group
-from tests.integration.registry.conftest import Place, layer, place
+from tests.integration.registry.conftest import Place, archive, layer, place
 from tests.integration.registry.servers import Fault, Proxy, Registry
 from tests.integration.registry.test_faults import nothing_left
 from tests.integration.registry.test_pull_push import published, run, statuses
@@ -95,6 +96,43 @@ def test_the_pull_that_began_a_download_may_end(registry: Registry, proxy: Proxy
             assert gate.asked == 1
             assert taker.storage.names() == [f"{proxy.host}/two:1"]
             assert len(taker.storage.layer_directories()) == 2 and taker.leftovers() == []
+
+    run(body())
+
+
+def test_a_pull_that_is_ending_is_not_joined(registry: Registry, proxy: Proxy, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with place(tmp_path / "a") as maker, place(tmp_path / "b") as taker:
+            gate = proxy.fault = Gate(await prepared(maker, registry))
+            first = asyncio.ensure_future(taker.pull(f"{proxy.host}/one:1"))
+            await gate.reached()
+            first.cancel()
+            second = asyncio.ensure_future(taker.pull(f"{proxy.host}/one:1"))
+            gate.open()
+            assert statuses(await second)[-1].startswith("Status: Downloaded newer image")
+            assert first.cancelled()
+            assert not taker.transfers.puller._running and taker.leftovers() == []
+
+    run(body())
+
+
+def test_a_layer_that_somebody_else_registers_just_now(
+    registry: Registry, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at what is there and the beginning of the making, whose blob is not needed then."""
+
+    async def body() -> None:
+        async with place(tmp_path / "a") as maker, place(tmp_path / "b") as taker:
+            await published(maker, f"{registry.host}/one:1", ONE)
+            await taker.storage.load(archive("loaded:1", ONE, author="somebody"))
+            looks = iter([False])
+            there = Chains.__contains__
+            monkeypatch.setattr(
+                Chains, "__contains__", lambda chains, chain: next(looks, there(chains, chain))
+            )
+            lines = statuses(await taker.pull(f"{registry.host}/one:1"))
+            assert lines[-1].startswith("Status:")
+            assert next(looks, None) is None and taker.leftovers() == []
 
     run(body())
 
