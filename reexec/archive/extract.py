@@ -285,7 +285,7 @@ def tree_size(root: str) -> int:
     while pending:
         try:
             entries = list(os.scandir(pending.pop()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         for entry in entries:
             try:

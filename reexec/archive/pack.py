@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tarfile
@@ -23,10 +24,26 @@ _KINDS = {
     stat.S_IFBLK: tarfile.BLKTYPE,
     stat.S_IFIFO: tarfile.FIFOTYPE,
 }
+#: A running container goes on while it is read: a path, or one above it, is no more.
+_GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class Sink(Protocol):
     def write(self, data: bytes | memoryview, /) -> int: ...
+
+
+def _opened(path: str) -> int:
+    """A descriptor of a regular file. Raises ``FileNotFoundError`` if *path* is another thing now."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return fd
 
 
 @dataclass
@@ -58,8 +75,8 @@ class Packer:
             path, name = pending.pop()
             try:
                 found = os.lstat(path)
-            except FileNotFoundError:
-                continue  # a running container goes on while it is read
+            except _GONE:
+                continue
             left_out = self.leave_out is not None and name != "" and self.leave_out(name)
             if left_out and self.prune:
                 continue
@@ -73,21 +90,21 @@ class Packer:
         """Of a directory on another file system. What /proc and /sys show is not the container's."""
         try:
             return self.one_filesystem or is_kernel_view(path)
-        except FileNotFoundError:
+        except _GONE:
             return True
 
     def one(self, path: str, name: str) -> None:
         """*path* alone."""
         try:
             self._entry(path, name, os.lstat(path))
-        except FileNotFoundError:
+        except _GONE:
             return
 
     @staticmethod
     def _below(path: str, name: str) -> list[tuple[str, str]]:
         try:
             names = sorted(os.listdir(path), reverse=True)
-        except (FileNotFoundError, NotADirectoryError):
+        except _GONE:
             return []
         prefix = f"{name.removesuffix('/')}/" if name else ""
         return [(os.path.join(path, entry), prefix + entry) for entry in names]
@@ -108,14 +125,14 @@ class Packer:
         fd = -1
         try:
             if kind == tarfile.REGTYPE:
-                first = (
-                    self._links.setdefault((found.st_dev, found.st_ino), name) if found.st_nlink > 1 else name
-                )
+                first = self._links.get((found.st_dev, found.st_ino), name)
                 if first != name:
                     info.type, info.linkname = tarfile.LNKTYPE, first
                 else:
-                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                    fd = _opened(path)
                     info.size = os.fstat(fd).st_size
+                    if found.st_nlink > 1:  # only now: others cannot be links to what has gone
+                        self._links[found.st_dev, found.st_ino] = name
             elif kind == tarfile.SYMTYPE:
                 info.linkname = os.readlink(path)
             elif kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
@@ -124,7 +141,7 @@ class Packer:
             self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
             if fd >= 0:
                 self._data(fd, info.size)
-        except FileNotFoundError:
+        except _GONE:
             return
         finally:
             if fd >= 0:

@@ -46,7 +46,8 @@ def find(args: Changes, *, every: bool = False) -> dict[str, int]:
     the upper one.
 
     A file that has been copied up and looks as before is no change, except with *every* (a layer has
-    it: its content may be another)."""
+    it: its content may be another). A running container goes on meanwhile: what goes before it has been
+    looked at is not told of."""
     if args.tree is not None:
         upper = assembled(args.tree)
     else:
@@ -61,12 +62,19 @@ def find(args: Changes, *, every: bool = False) -> dict[str, int]:
     return found
 
 
-def _lower(path: str) -> os.stat_result | None:
-    """*path* in the tree below (the root), its links not followed."""
+def _look(path: str) -> os.stat_result | None:
+    """*path*, its links not followed: absolute in the tree below (the root), or in the upper one."""
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):  # it has just gone, or is another thing now
+        return []
 
 
 def _is_whiteout(found: os.stat_result) -> bool:
@@ -86,11 +94,13 @@ def _differences(directory: str, found: dict[str, int], *, every: bool, covered:
     Nothing of the lower layer shows in or below a directory that is *covered* (opaque).
     """
     any_change = False
-    for name in os.listdir("." + directory):
+    for name in _names("." + directory):
         if name == OPAQUE:
             continue  # fuse-overlayfs marks opaque directories by a file, too
         path = f"{directory}/{name}"
-        now, before = os.lstat("." + path), _lower(path)
+        now, before = _look("." + path), _look(path)
+        if now is None:
+            continue
         if _is_whiteout(now):
             if before is not None:
                 found[path] = DELETED
@@ -133,8 +143,8 @@ def _same(now: os.stat_result, before: os.stat_result) -> bool:
 
 def _compare(directory: str, found: dict[str, int]) -> bool:
     """Two complete trees, the lower one being the root."""
-    names = set(os.listdir("." + directory))
-    lower = _lower(directory or "/")
+    names = set(_names("." + directory))
+    lower = _look(directory or "/")
     before_names = set(os.listdir(directory or "/")) if lower and stat.S_ISDIR(lower.st_mode) else set()
     any_change = False
     for name in before_names - names:
@@ -142,7 +152,9 @@ def _compare(directory: str, found: dict[str, int]) -> bool:
         any_change = True
     for name in names:
         path = f"{directory}/{name}"
-        now, before = os.lstat("." + path), _lower(path)
+        now, before = _look("." + path), _look(path)
+        if now is None:
+            continue
         below = stat.S_ISDIR(now.st_mode) and _compare(path, found)
         if before is not None and not below and _same(now, before):
             continue
