@@ -14,6 +14,7 @@ from contextlib import closing
 import msgspec
 
 from services.engine.builder.output import BuildFailed, Speech, short
+from services.engine.containers import transitions
 from services.engine.containers.create import create
 from services.engine.containers.model import Entry
 from services.engine.containers.prepared import ensure_streams
@@ -101,7 +102,9 @@ async def run(services: Services, entry: Entry, output: Speech, command: Sequenc
     ours, theirs = socket.socketpair()
     with closing(ours):
         with closing(theirs):
-            await ensure_streams(services, entry)
+            async with entry.runtime.lock:
+                transitions.check_attach(entry.state, short(entry.id))
+                await ensure_streams(services, entry)
             path = services.exec_root.shim_socket(entry.id)
             # A thread goes on although the build is cancelled, so it has a descriptor of its own.
             await asyncio.to_thread(_hand_over, path, theirs.dup())

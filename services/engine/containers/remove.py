@@ -90,6 +90,8 @@ async def _destroy(services: Services, entry: Entry, *, volumes: bool) -> None:
     if volumes and (doomed := _anonymous_volumes(services, entry)):
         await _remove_volumes(services, entry, doomed)
     await services.registry.remove(entry)
+    # For who waits for the lock: what is gone is not started, joined or renamed.
+    entry.state = transitions.removing(entry.state)
     services.execs.forget(entry)
     await _release(services, entry)
     await asyncio.gather(

@@ -16,6 +16,7 @@ import pytest
 
 from services.engine.builder import running
 from services.engine.containers.capture import capture
+from services.engine.containers.model import ContainerState, Runtime
 from services.protocol import fdpass
 from services.protocol.paths import ExecRoot
 
@@ -27,7 +28,8 @@ async def nothing(*_: object) -> None:
 
 
 async def run_step(services: Any) -> None:
-    await running.run(services, cast("Any", SimpleNamespace(id=ID)), running.Speech(), ["true"])
+    entry = SimpleNamespace(id=ID, runtime=Runtime(), state=ContainerState())
+    await running.run(services, cast("Any", entry), running.Speech(), ["true"])
 
 
 async def check_health(services: Any) -> None:
