@@ -82,6 +82,9 @@ class Firewall:
         nft.commit(self.socket, [self._table.create(), self._table.delete()])
 
     def add_bridge(self, rules: BridgeRules) -> None:
+        """Those that are there stay: a connection begun while they were gone would never be translated."""
+        if self._bridges.get(rules.bridge) == rules:
+            return
         self.remove_bridge(rules.bridge)
         self._bridges[rules.bridge] = rules
         self._apply(_add_bridge(self._table, rules))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
 
 from services.engine.networks import nftables as nft
-from services.engine.networks.firewall import BridgeRules, PortRule, _port_element, _subnet_elements
-from services.engine.networks.netlink import NetlinkSocket, attribute, nested, parse, text, u32
+from services.engine.networks.firewall import BridgeRules, Firewall, PortRule, _port_element, _subnet_elements
+from services.engine.networks.netlink import Message, NetlinkSocket, attribute, nested, parse, text, u32
 
 
 def test_attribute_is_padded_but_its_length_is_not() -> None:
@@ -53,3 +57,17 @@ def test_nothing_to_send_is_not_sent() -> None:
         assert kernel.transact([]) == []
     finally:
         kernel.close()
+
+
+def test_rules_that_a_bridge_has_are_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What containers that run send meanwhile, at the engine's start, would leave untranslated."""
+    sent: list[Sequence[Message]] = []
+    monkeypatch.setattr(nft, "commit", lambda sock, messages: sent.append(messages))
+    firewall: Any = Firewall.__new__(Firewall)
+    firewall._table, firewall.socket = nft.Table("t", nft.FAMILY_IP), None
+    rules = BridgeRules("br0", ("10.0.0.0/24",))
+    firewall.reset([rules], [])
+    firewall.add_bridge(rules)
+    assert len(sent) == 1
+    firewall.add_bridge(BridgeRules("br0", ("10.0.0.0/24",), icc=False))
+    assert len(sent) > 1
