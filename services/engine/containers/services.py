@@ -38,6 +38,9 @@ class Services:
     #: Requests that go on, and whose containers no prune takes away.
     busy: set[str] = field(default_factory=set)
 
+    #: The daemon ends, and its containers with it: none is started any more.
+    stopping: bool = False
+
     def __post_init__(self) -> None:
         self.execs = ExecTable(self.exec_root)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 
 from services.engine.containers import stop, transitions
-from services.engine.containers.model import Entry, Status
+from services.engine.containers.model import Entry
 from services.engine.containers.services import Services
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import WharfError
@@ -24,22 +26,26 @@ async def shutdown(services: Services, timeout: float) -> None:
     """
     if services.settings.live_restore:
         return
-    active = [entry for entry in services.registry if transitions.is_active(entry.state)]
-    for entry in active:
-        entry.runtime.stop_requested = True
-        if (timer := entry.runtime.restart_timer) is not None:
-            timer.cancel()
-    await asyncio.gather(*(_end(services, entry, timeout) for entry in active))
+    services.stopping = True
+    bound = None if timeout < 0 else max(0.0, timeout - _RESERVE)
+    await asyncio.gather(*(_end(services, entry, bound) for entry in services.registry))
     await _end_prepared(services)
 
 
-async def _end(services: Services, entry: Entry, timeout: float) -> None:
-    if entry.state.status is Status.RESTARTING:
-        return  # nothing runs; it is restarted by the next daemon
+async def _end(services: Services, entry: Entry, bound: float | None) -> None:
+    entry.runtime.stop_requested = True
+    if (timer := entry.runtime.restart_timer) is not None:
+        timer.cancel()
+    began = time.monotonic()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(bound), entry.runtime.lock:
+            pass  # a start that had begun has come to its end
+    if not transitions.has_task(entry.state):
+        return  # also between two runs: it is restarted by the next daemon
     seconds = float(stop.stop_timeout(services, entry))
-    if timeout >= 0:
-        bound = max(0.0, timeout - _RESERVE)
-        seconds = bound if seconds < 0 else min(seconds, bound)
+    if bound is not None:
+        left = max(0.0, began + bound - time.monotonic())
+        seconds = left if seconds < 0 else min(seconds, left)
     try:
         await stop.end(services, entry, stop.stop_signal(entry), seconds, by_user=False)
     except WharfError as error:

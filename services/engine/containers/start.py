@@ -63,6 +63,8 @@ async def _start(services: Services, entry: Entry, *, by_policy: bool) -> None:
     async with entry.runtime.lock:
         if by_policy and entry.state.status is not Status.RESTARTING:
             return
+        if services.stopping:
+            raise Unavailable("the daemon is stopping")
         if not by_policy:
             transitions.check_start(entry.state)
             entry.runtime.restart_delay = 0.0
