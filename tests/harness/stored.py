@@ -42,7 +42,7 @@ class Stored:
         self.trash = set(os.listdir(home / "trash"))
 
     def _database(self, path: Path) -> None:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=90) as database:
 
             def rows(sql: str) -> set[str]:
                 return {row[0] for row in database.execute(sql)}
