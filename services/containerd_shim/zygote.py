@@ -119,15 +119,18 @@ class Zygote:
 
     def _request(self, fd: int) -> None:
         connection = self._waiting[fd]
-        fds: list[int] = []
+        data, fds = b"", list[int]()
         try:
             data, fds = fdpass.receive_raw(connection)
+        except BlockingIOError:
+            return
+        except (OSError, WharfError) as error:
+            print(f"helper request failed: {error}", file=sys.stderr)
+        try:
             if data:
                 message = _decode_helper(data)
                 self._fork([fd, *fds], lambda: _be_helper(connection, message, fds))
-        except BlockingIOError:
-            return
-        except (OSError, WharfError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError) as error:  # who asked sees the connection end
             print(f"helper request failed: {error}", file=sys.stderr)
         self._loop.remove(fd)
         del self._waiting[fd]
