@@ -22,6 +22,10 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
+#: Seconds between two clients. All those that come before an API server is there again lie in its backlog,
+#: which has room for those of 50 seconds.
+_PAUSE = 0.05
+
 
 @contextmanager
 def _connecting(path: Path) -> Iterator[list[str]]:
@@ -36,7 +40,7 @@ def _connecting(path: Path) -> Iterator[list[str]]:
                     client.connect(str(path))
                 except OSError as error:
                     failed.append(str(error))
-            stop.wait(0.01)
+            stop.wait(_PAUSE)
 
     thread = threading.Thread(target=connect)
     thread.start()

@@ -26,6 +26,8 @@ from services.protocol.verbs.containers import Stream
 
 #: Exit codes of an exec that could not be started: the runtime's own, else "cannot be invoked".
 CANNOT_INVOKE = 126
+#: Exit code of an exec that was killed with its container.
+KILLED = 137
 #: Exit codes of a program that cannot be executed or is not there: the request's mistake.
 NOT_RUNNABLE = (126, 127)
 #: Seconds that a resize waits for the exec to be started (dockerd).
@@ -241,13 +243,34 @@ async def exited(services: Services, entry: Entry, exec_: Exec, exit_code: int) 
     """Record the end of an exec, once: it is told by the event and by who asks the shim."""
     if exec_.exit_code is not None:
         return
-    services.execs.ended(entry, exec_, exit_code)
-    announce(services, entry, "exec_die", execID=exec_.id, exitCode=str(exit_code))
-    entry.runtime.notify()
+    _end(services, entry, exec_, exit_code)
     try:
         await services.shims.delete(entry.id, exec_.id)
     except NotFound:
         pass
+
+
+def _end(services: Services, entry: Entry, exec_: Exec, exit_code: int) -> None:
+    services.execs.ended(entry, exec_, exit_code)
+    announce(services, entry, "exec_die", execID=exec_.id, exitCode=str(exit_code))
+    entry.runtime.notify()
+
+
+async def task_ended(services: Services, entry: Entry) -> None:
+    """The container has ended, and its execs with it: they were killed, or had ended, which is told only now.
+
+    Who has started one asks how it ended. What was not started is gone.
+    """
+    for exec_ in list(entry.runtime.execs.values()):
+        if not exec_.started or exec_.id in services.execs.preparing:
+            continue
+        code = KILLED
+        with contextlib.suppress(WharfError):
+            state = await services.shims.state(entry.id, exec_.id)
+            code = state.exit_status if state.status == pb.STOPPED else KILLED
+        if exec_.exit_code is None:
+            _end(services, entry, exec_, code)
+    services.execs.task_gone(entry)
 
 
 async def resize(services: Services, exec_id: str, *, height: int, width: int) -> None:

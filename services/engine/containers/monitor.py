@@ -102,7 +102,7 @@ async def _record_exit(services: Services, entry: Entry, exit_: pb.TaskExit) -> 
         _logged(entry, "network", services.networks.detach(entry.id)),
         _logged(entry, "volumes", release_mounts(services, entry)),
     )
-    services.execs.task_gone(entry)
+    await execs.task_ended(services, entry)
     ending = transitions.Ending(
         exit_code=exit_.exit_status, finished_at=exited_at, oom_killed=exit_.oom_killed
     )

@@ -126,6 +126,27 @@ def test_an_exec_that_is_being_started_has_not_ended(tmp_path: Path) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("code", [3, None])
+def test_the_end_of_an_exec_is_known_although_that_of_its_container_is_told_first(
+    tmp_path: Path, code: int | None
+) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await _running(world)
+        exec_id = await _exec(world)
+        await execs.start(world.services, exec_id, DETACHED, repeated=False)
+        if code is not None:
+            world.shims.end_exec(exec_id, code)
+        world.shims.end(entry.id, 11)
+        await monitor.task_exited(world.services, entry, world.shims.exit_event(entry.id).exit)
+        found = await execs.inspect(world.services, exec_id)
+        assert (found.running, found.exit_code) == (False, 137 if code is None else code)
+        assert world.names()[-2:] == ["exec_die", "die"] and not entry.runtime.execs
+        await world.close()
+
+    run(test())
+
+
 def test_a_container_that_ends_before_the_start_of_its_exec_is_answered(tmp_path: Path) -> None:
     async def test() -> None:
         world = World(tmp_path)
