@@ -15,6 +15,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import BinaryIO
 
 import msgspec
 
@@ -49,8 +50,8 @@ class Relay:
         self._control: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._submit: Callable[[Callable[[], None]], object] = lambda _: None
-        #: The helper that did not tell that it gave ports back.
-        self._silent: socket.socket | None = None
+        #: The helper that has not told yet that it gave ports back, and the pipe by which it does.
+        self._unheard: tuple[socket.socket, BinaryIO] | None = None
 
     def watch(self, loop: asyncio.AbstractEventLoop, submit: Callable[[Callable[[], None]], object]) -> None:
         """The loop that notices the helper's death, and what it has done in the network thread then."""
@@ -103,6 +104,9 @@ class Relay:
     def close(self) -> None:
         """The helper ends if it has no ports; those of containers that live on are served on."""
         self._drop()
+        if self._unheard is not None:
+            self._unheard[1].close()
+            self._unheard = None
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -142,14 +146,27 @@ class Relay:
         if not keys:
             return
         freed, held = os.pipe2(os.O_CLOEXEC)
-        with open(freed, "rb", buffering=0):
+        with contextlib.ExitStack() as stack:
+            told = stack.enter_context(open(freed, "rb", buffering=0))
             with open(held, "wb", buffering=0):
                 for key in keys:
                     fdpass.send(control, RelayRemove(key), [held])
-            # Nor is one waited for again that an older version has started, which tells nothing.
-            if control is not self._silent and not _is_readable(freed):
-                self._silent = control
+            if not self._is_silent(control) and not _is_readable(told, _GIVEN_BACK):
+                stack.pop_all()
+                self._unheard = control, told
                 log.warning("docker-proxy has not given ports back within %g s", _GIVEN_BACK)
+
+    def _is_silent(self, control: socket.socket) -> bool:
+        """Whether it owes an answer: one that an older version has started never tells, and is not waited
+        for again; one that had stood still has told since."""
+        if self._unheard is None:
+            return False
+        asked, told = self._unheard
+        if asked is control and not _is_readable(told, 0):
+            return True
+        told.close()
+        self._unheard = None
+        return False
 
     def _ended(self, control: socket.socket) -> None:
         """On the loop: the helper's side of the connection says something, which is its end."""
@@ -197,11 +214,11 @@ def _forget(loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
     control.close()
 
 
-def _is_readable(descriptor: int) -> bool:
+def _is_readable(pipe: BinaryIO, seconds: float) -> bool:
     """At once or within the time; select(2) knows no descriptors above 1023."""
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(_GIVEN_BACK * 1000))
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def retire(exec_root: ExecRoot) -> None:

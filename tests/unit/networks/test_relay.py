@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -57,6 +59,43 @@ def test_a_port_that_is_given_back_can_be_bound_at_once(tmp_path: Path, protocol
     relay.close()
     helper.join(60)
     assert not helper.is_alive()
+
+
+def test_a_helper_that_stood_still_is_waited_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ports that it gives back later are not free when the next container asks for them."""
+    monkeypatch.setattr(relays, "_GIVEN_BACK", 0.01)
+    ports, root = HostPorts(), ExecRoot(tmp_path)
+    relay = Relay(root, ports)
+    rule = _publish(ports, "tcp")
+    waited: list[float] = []
+    is_readable = relays._is_readable
+
+    def watched(pipe: BinaryIO, seconds: float) -> bool:
+        waited.append(seconds)
+        return is_readable(pipe, seconds)
+
+    with fdpass.listen(root.zygote) as zygote:
+        relay.change([], [rule])
+        connection, _ = zygote.accept()
+        with connection:
+            _, (control, listener) = fdpass.receive(connection, HelperRequest)
+    with socket.socket(fileno=control) as helper, socket.socket(fileno=listener):
+        relay.change([rule], [])  # it stands still
+        monkeypatch.setattr(relays, "_is_readable", watched)
+        relay.change([], [rule])
+        relay.change([rule], [])
+        assert waited == [0]
+        for _ in range(4):
+            _, fds = fdpass.receive_raw(helper)
+            for fd in fds:
+                os.close(fd)
+        relay.change([], [rule])
+        relay.change([rule], [])
+        assert waited == [0, 0, 0.01]
+    relay.close()
+    ports.close()
 
 
 def test_a_zygote_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
