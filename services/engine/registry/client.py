@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
@@ -21,6 +23,8 @@ from services.engine.registry.endpoints import Endpoints
 from services.protocol.errors import ErrorKind, Failure, NotFound, WharfError, from_failure
 from services.protocol.settings import Settings
 
+#: Names that are looked up at the same time.
+_LOOKUPS = 8
 #: Manifests that are remembered, by digest: an image that is asked for again costs one HEAD.
 _REMEMBERED = 128
 
@@ -50,18 +54,22 @@ class RegistryClient:
         self.helpers = helpers
         self._settings = settings
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
+        #: A name server that does not answer holds a thread for long: not one of those that everybody uses.
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
 
     async def target(
         self, name: Reference, credentials: Credentials, *, push: bool = False, sources: Sequence[str] = ()
     ) -> Target:
         """The repository of *name*."""
         # A name has to be looked up to know whether it is insecure.
-        found = await asyncio.to_thread(self._endpoints.of, name.domain, mirrors=not push)
+        find = functools.partial(self._endpoints.of, name.domain, mirrors=not push)
+        found = await asyncio.get_running_loop().run_in_executor(self._lookups, find)
         return Target(found, name.path, credentials, push=push, sources=list(sources))
 
     async def indexes(self, domain: str) -> list[Endpoint]:
         """Where *domain* may answer a search."""
-        return await asyncio.to_thread(self._endpoints.index, domain)
+        find = functools.partial(self._endpoints.index, domain)
+        return await asyncio.get_running_loop().run_in_executor(self._lookups, find)
 
     @property
     def _endpoints(self) -> Endpoints:

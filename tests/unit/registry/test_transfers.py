@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ from reexec.helpers.pull import Pulled, PulledManifest, PullManifest
 from services.engine.helpers import Helpers
 from services.engine.images.downloads import Downloads
 from services.engine.images.transferring import Context, Slots
-from services.engine.registry import client
+from services.engine.registry import client, endpoints
 from services.engine.registry.client import RegistryClient
 from services.engine.registry.manifests import Descriptor
 from services.engine.scopes import Background
@@ -119,5 +120,30 @@ def test_a_manifest_that_is_forgotten_while_the_registry_is_asked(monkeypatch: p
         first, _ = await registry.manifest(TARGET, "sha256:one")
         again, _ = await registry.manifest(TARGET, "sha256:one")
         assert again is first
+
+    asyncio.run(body())
+
+
+def test_names_that_nobody_answers_for_hold_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def asked(host: str) -> list[Any]:
+        answered.wait(90)
+        return []
+
+    monkeypatch.setattr(endpoints, "_addresses", asked)
+
+    def asked_nothing() -> None:
+        assert not answered.is_set()
+
+    async def body() -> None:
+        registry = RegistryClient(cast(Helpers, None), Settings)
+        lookups = [asyncio.ensure_future(registry.indexes(f"name-{n}.invalid")) for n in range(100)]
+        try:
+            await asyncio.wait_for(asyncio.to_thread(asked_nothing), 60)
+        finally:
+            answered.set()
+        for number, found in enumerate(await asyncio.gather(*lookups)):
+            assert [one.url for one in found] == [f"https://name-{number}.invalid"]
 
     asyncio.run(body())
