@@ -284,7 +284,7 @@ class VolumeManager:
             size = await asyncio.to_thread(tree_size, str(self._data(name)))
             try:
                 await self.remove(name)
-            except Conflict:
+            except (Conflict, NotFound):  # used, or removed, meanwhile
                 continue
             deleted.append(name)
             freed += size
@@ -294,6 +294,8 @@ class VolumeManager:
     async def usage(self) -> list[Volume]:
         found = []
         for name in sorted(self._records):
+            if name not in self._records:  # removed meanwhile
+                continue
             volume = self.get(name)
             size = await asyncio.to_thread(tree_size, str(self._data(name)))
             volume.usage_data = VolumeUsage(size=size, ref_count=len(self._used_by(name)))

@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 from reexec.archive import syscalls
+from services.engine.volumes import manager
 from services.engine.volumes.mounted import is_mounted
 from services.protocol.errors import Conflict, InvalidParameter, NotFound, SystemError_
 from tests.harness.deep import nest
@@ -219,6 +220,33 @@ def test_list_and_prune(tmp_path: Path) -> None:
         assert (reply.volumes_deleted, reply.space_reclaimed) == (["v2"], 50)
         usage = await s.volumes.usage()
         assert [(v.name, v.usage_data.ref_count) for v in usage] == [("v1", 1), ("v3", 0)]  # type: ignore[union-attr]
+
+    run(tmp_path, test)
+
+
+def test_volumes_that_are_removed_while_all_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(s: Storage) -> None:
+        measured = manager.tree_size
+
+        def removed_while_measuring(doomed: str) -> None:
+            """*doomed* is removed as soon as something is measured."""
+            loop, done = asyncio.get_running_loop(), []
+
+            def late(path: str) -> int:
+                if not done:
+                    done.append(asyncio.run_coroutine_threadsafe(s.volumes.remove(doomed), loop).result(60))
+                return measured(path)
+
+            monkeypatch.setattr(manager, "tree_size", late)
+
+        for name in ("v1", "v2", "v3"):
+            await s.volumes.create(name, "", {}, None)
+        removed_while_measuring("v2")
+        assert [volume.name for volume in await s.volumes.usage()] == ["v1", "v3"]
+        removed_while_measuring("v1")  # what is measured itself
+        assert (await s.volumes.prune({"all": ["true"]})).volumes_deleted == ["v3"]
 
     run(tmp_path, test)
 
