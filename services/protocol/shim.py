@@ -23,6 +23,12 @@ import msgspec
 
 from services.protocol.errors import Failure
 
+#: What the client of an exec reads that is started while its container is paused: runc's words.
+EXEC_IN_PAUSED = (
+    "OCI runtime exec failed: exec failed: "
+    "cannot exec in a paused container (use --ignore-paused to override)"
+)
+
 
 class TaskCall(msgspec.Struct, tag="call", frozen=True):
     seq: int

@@ -31,6 +31,7 @@ from services.containerd_shim.stdio.follow import LogHub
 from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import Conflict, NotFound, Unavailable, WharfError
+from services.protocol.shim import EXEC_IN_PAUSED
 
 #: Exit status of an init, and of an exec, that could not be executed for a reason without a code of its own.
 START_FAILED, EXEC_FAILED = 128, 126
@@ -296,10 +297,13 @@ class Task:
         """Execute a registered exec; a failure counts as its end, and is raised."""
         if process.status != pb.PREPARED or process.begin is None:
             raise Conflict(f"exec {process.exec_id} is already running")
-        if self.init.status != pb.RUNNING:
-            raise Conflict(f"container {self.id} is not running")
         begin, process.begin = process.begin, None
         try:
+            # Its client is attached already: what has paused or ended meanwhile is told as a failed start.
+            if self.init.status == pb.PAUSED:
+                raise Conflict(EXEC_IN_PAUSED)
+            if self.init.status != pb.RUNNING:
+                raise Conflict(f"container {self.id} is not running")
             process.launch(begin, silent=silent)
         except Exception as error:
             code = error.exit_code if isinstance(error, WharfError) else None

@@ -23,6 +23,7 @@ from services.engine.containers.times import rfc3339
 from services.engine.dockerfile.healthcheck import go_duration
 from services.protocol.api.containers import HealthLog
 from services.protocol.errors import WharfError
+from services.protocol.shim import EXEC_IN_PAUSED
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +145,8 @@ async def _probe(services: Services, entry: Entry, check: Check) -> HealthLog | 
         await execs.refresh(services, entry, exec_)
         code = exec_.exit_code if exec_.exit_code is not None else -1
         text = shown(output)
+        if text.startswith(EXEC_IN_PAUSED):
+            return None
         if not exec_.pid and text.startswith(_NOT_STARTED):
             code, text = -1, text.removesuffix("\r\n")
     except TimeoutError:
