@@ -178,9 +178,11 @@ class ImageStore:
             except asyncio.CancelledError:
                 self._blobs.remove(image_id)
                 raise
+            if record.parent not in self._records:
+                record.parent = ""  # it has been removed meanwhile, by force
             self._layers.chains.retain(record.chain_id)
             self._insert(record)
-            await self._store.execute("INSERT INTO images VALUES (?, ?, 0)", image_id, parent)
+            await self._store.execute("INSERT INTO images VALUES (?, ?, 0)", image_id, record.parent)
         return record
 
     async def tag(self, reference: Reference, image_id: str) -> None:

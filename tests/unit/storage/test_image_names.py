@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from services.engine.images.blobs import Blobs
 from services.engine.images.model import SCHEMA
 from services.engine.images.references import Reference, parse
 from services.engine.images.removal import Remover
@@ -41,9 +42,9 @@ class _Images:
         notices = SimpleNamespace(publish=lambda *_: None)
         self.remover = Remover(self.store, layers, notices, lambda: [])  # type: ignore[arg-type]
 
-    async def image(self, author: str = "") -> str:
+    async def image(self, author: str = "", parent: str = "") -> str:
         document = {"author": author, "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
-        return (await self.store.add(msgspec.json.encode(document))).id
+        return (await self.store.add(msgspec.json.encode(document), parent=parent)).id
 
     def held(self) -> threading.Event:
         """The database writes nothing more before this event."""
@@ -183,5 +184,29 @@ def test_an_image_that_is_gone_gets_no_name(images: _Images) -> None:
             await tagging
         await removing
         assert images.seen(_NAME) == images.recorded() == {}
+
+    asyncio.run(body())
+
+
+def test_the_child_of_an_image_that_goes_meanwhile_has_no_parent(
+    images: _Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on, write = threading.Event(), threading.Event(), Blobs.write
+
+    def late(blobs: Blobs, data: bytes) -> str:
+        writing.set()
+        assert go_on.wait(60)
+        return write(blobs, data)
+
+    async def body() -> None:
+        parent = await images.image()
+        monkeypatch.setattr(Blobs, "write", late)
+        adding = asyncio.ensure_future(images.image("child", parent))
+        await asyncio.to_thread(writing.wait)
+        await images.remover.remove(parent)
+        go_on.set()
+        child = await adding
+        assert images.store.existing(child).parent == ""
+        assert images.database.load("SELECT id, parent FROM images") == [(child, "")]
 
     asyncio.run(body())
