@@ -153,8 +153,12 @@ class Engine:
     def _last_workers(apiserver: int) -> list[psutil.Process]:
         """Its children; it stands still afterwards, and makes no other one."""
         process = psutil.Process(apiserver)
-        process.suspend()
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the API server stands still")
+
+        def stands_still() -> bool:
+            process.suspend()
+            return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+
+        wait_until(stands_still, "the API server stands still")
         return process.children()
 
     def _is_executed(self, pid: int) -> bool:
