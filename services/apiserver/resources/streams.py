@@ -36,6 +36,19 @@ def _again(last: bool) -> Iterator[None]:
             raise
 
 
+@contextlib.contextmanager
+def _elsewhere(last: bool) -> Iterator[None]:
+    """The shim ended just then, and nothing has been written: ask where the container is served now.
+
+    One that is restarted all the time may have had, and ended, its next run by then.
+    """
+    try:
+        yield
+    except Unreachable:
+        if last:
+            raise
+
+
 class _PathStat(msgspec.Struct):
     """Names of the header's JSON (moby ``container.PathStat``)."""
 
@@ -62,10 +75,10 @@ class ContainerStreams:
             detach_keys=query.text("detachKeys"),
         )
         try:
-            try:
-                await upgrade.stream(req, await self._engine.call(verbs.ATTACH, args))
-            except Unreachable:  # its shim ended just then: the engine knows another place, or why not
-                await upgrade.stream(req, await self._engine.call(verbs.ATTACH, args))
+            for last in _TRIES:
+                with _elsewhere(last):  # the engine knows another place, or why not
+                    await upgrade.stream(req, await self._engine.call(verbs.ATTACH, args))
+                    return
         except WharfError as error:
             upgrade.attach_error(resp, error)
 
@@ -85,10 +98,10 @@ class ContainerStreams:
             details=query.flag("details"),
         )
         args = verbs.LogsArgs(name, request)
-        try:
-            await self._send_logs(req, resp, args)
-        except Unreachable:  # its shim ended just then: the log is read from its file now
-            await self._send_logs(req, resp, args)
+        for last in _TRIES:
+            with _elsewhere(last):  # the log is read from its file now, or by the next run's shim
+                await self._send_logs(req, resp, args)
+                return
 
     async def _send_logs(self, req: Request, resp: Response, args: verbs.LogsArgs) -> None:
         stream = await self._engine.call(verbs.LOGS, args)

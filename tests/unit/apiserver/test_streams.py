@@ -181,6 +181,36 @@ def test_logs_are_handed_over_as_chunks(client: Client, engine: FakeEngine, shim
     assert client.request("GET", "/containers/c/logs")[0] == 400
 
 
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_container_whose_runs_end_before_their_shims_are_reached(
+    client: Client, engine: FakeEngine, shim: Any, tmp_path: Path, lost: int
+) -> None:
+    """It is restarted all the time; its log and its streams are there all the same."""
+
+    def serve(sock: socket.socket, envelope: HandoverEnvelope) -> None:
+        sock.sendall(b"5\r\nhello\r\n0\r\n\r\n" if envelope.chunked else b"hello")
+
+    gone = verbs.Stream(Handover(str(tmp_path / "gone.sock"), b""), False)
+    there = verbs.Stream(Handover(str(shim(serve).path), b""), False)
+    attaches, logs = ([gone] * lost + [there] for _ in range(2))
+
+    async def attach(*_: object) -> verbs.Stream:
+        return attaches.pop(0)
+
+    async def log(*_: object) -> verbs.Stream:
+        return logs.pop(0)
+
+    engine.on(verbs.ATTACH, attach)
+    engine.on(verbs.LOGS, log)
+    engine.start()
+    assert client.request("GET", "/containers/c/logs?stdout=1")[:2] == (200, b"hello")
+    with client.connect() as sock:
+        sock.sendall(attach_request("/containers/c/attach?stream=1"))
+        assert read_head(sock)[0] == "HTTP/1.1 101 UPGRADED"
+        assert read_all(sock) == b"hello"
+    assert not logs and not attaches
+
+
 def test_http_1_0_gets_no_chunks(client: Client, engine: FakeEngine, shim: Any) -> None:
     def serve(sock: socket.socket, envelope: HandoverEnvelope) -> None:
         assert not envelope.chunked
