@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 from pathlib import Path
 
@@ -81,6 +82,15 @@ def _port(engine: Engine, name: str) -> int:
     return next(int(item["HostPort"]) for item in ports if ":" in item["HostIp"])
 
 
+def _unused_port() -> int:
+    """One that stays unused while no engine is there: nobody is given it (ip(7): ip_local_port_range)."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket(socket.AF_INET6) as probe, contextlib.suppress(OSError):
+            probe.bind(("::", port))
+            return port
+
+
 @pytest.mark.parametrize(
     "victims", [("engine",), ("containerd-shim",), SERVICES], ids=["engine", "shim", "all"]
 )
@@ -124,6 +134,7 @@ def test_a_port_given_back_while_the_engine_was_away(engine: Engine, name: str) 
 
 def test_the_helper_ends_with_the_daemon(engine: Engine, name: str) -> None:
     engine.docker("run", "-d", "--name", name, "-p", "7", "busybox", "sh", "-c", _ECHO)
+    wait_until(lambda: len(_helpers(engine)) == 1, "there is a helper")
     (helper,) = _helpers(engine)
     began = start_time(helper)
     engine.docker("rm", "-f", name)
@@ -134,7 +145,7 @@ def test_the_helper_ends_with_the_daemon(engine: Engine, name: str) -> None:
 def test_it_ends_when_it_is_switched_off(name: str) -> None:
     """What it served is not served, shown or held any more; all is back when it is switched on."""
     engine = Engine("--live-restore")
-    port = 28190  # nobody holds it while no engine is there, so it is none that others are given
+    port = _unused_port()
     try:
         engine.start()
         engine.load_images()
