@@ -222,19 +222,31 @@ def rubbish(request: Request) -> bool:
     return True
 
 
+def impatient_for_layers(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that begin after the configuration was asked for: what comes before is asked for but once."""
+    misled = liar.misled
+
+    def noticed(request: Request) -> bool:
+        if "/blobs/" in request.path and digest(LAYER) not in request.path:
+            monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
+        return misled(request)
+
+    liar.misled = noticed
+
+
 @pytest.mark.parametrize("how", [too_long, too_short, stalled, busy, closed, rubbish])
 def test_another_attempt_helps(
     liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Misled
 ) -> None:
-    if how is stalled:
-        monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
     spoiled(liar, 2, how)
+    if how is stalled:
+        impatient_for_layers(liar, monkeypatch)
     pulled(tmp_path, liar)
 
 
 def test_slow_is_not_dead(liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
     liar.misled = dripping = Dripping()
+    impatient_for_layers(liar, monkeypatch)
     pulled(tmp_path, liar)
     assert len([path for path, _, _ in liar.seen if digest(LAYER) in path]) <= 1 + dripping.excuses
 
@@ -251,11 +263,11 @@ def test_slow_is_not_dead(liar: Liar, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_attempts_end(
     liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Misled, text: str
 ) -> None:
-    if how is stalled:
-        monkeypatch.setattr(transport, "READ_TIMEOUT", PATIENCE)
     spoiled(liar, 1000, how)
     if how is too_long:
         liar.misled = cut_at_once(liar)
+    if how is stalled:
+        impatient_for_layers(liar, monkeypatch)
     refused(tmp_path, liar, text)
 
 
