@@ -120,21 +120,25 @@ def _mount(root: str, item: MountSpec, made: int | None) -> None:
     if item.target == "/":
         mountfrom.mount(item.type, item.source, root, item.options)
         return
-    target = _inside(root, item.target)
+    is_file = not {"bind", "rbind"}.isdisjoint(item.options) and not os.path.isdir(item.source)
+    target = _inside(root, item.target, is_file=is_file)
     mountfrom.mount(item.type, item.source, target, item.options, lambda: _inside(root, item.target))
 
 
-def _inside(root: str, target: str) -> str:
+def _inside(root: str, target: str, *, is_file: bool = False) -> str:
     """*target* resolved with *root* as the root directory, by a descriptor nobody can swap.
 
-    A missing target is made, as the runtime does. The path returned stays valid for this process.
+    A missing target is made, as the runtime does: an empty file to mount a file on, else a directory. The
+    path returned stays valid for this process.
     """
     here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chroot(root)
         try:
             if not os.path.exists(target):
-                os.makedirs(target)
+                os.makedirs(os.path.dirname(target) if is_file else target, exist_ok=is_file)
+                if is_file:
+                    os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
             fd = os.open(target, os.O_PATH | os.O_CLOEXEC)
         finally:
             os.fchdir(here)

@@ -31,6 +31,20 @@ def test_copies_see_the_layer_and_volumes_only(engine: Engine, sleeper: str, tmp
     assert engine.docker("cp", f"{sleeper}:/etc/hostname", "-").stdout
 
 
+def test_copying_before_the_start_makes_a_file_for_a_mounted_file(engine: Engine, tmp_path: Path) -> None:
+    """What Compose does for a service with a secret from a file and a config from text."""
+    (tmp_path / "secret").write_text("s\n")
+    (tmp_path / "config").write_text("c\n")
+    (tmp_path / "d").mkdir()
+    mounts = ["-v", f"{tmp_path}/secret:/run/secrets/s:ro", "-v", f"{tmp_path}/d:/new/d"]
+    engine.docker("create", "--name", "fresh", *mounts, "busybox", "cat", "/run/secrets/s", "/c")
+    try:
+        engine.docker("cp", f"{tmp_path}/config", "fresh:/c")
+        assert engine.docker("start", "-a", "fresh").stdout == "s\nc\n"
+    finally:
+        engine.docker("rm", "fresh")
+
+
 def test_killing_a_paused_container(engine: Engine, sleeper: str) -> None:
     engine.docker("pause", sleeper)
     engine.docker("kill", sleeper)
