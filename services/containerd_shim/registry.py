@@ -102,6 +102,8 @@ class Registry:
         await self._wait_settled(request.id)
         if request.id in self._lost:
             raise Conflict(f"the shim of container {request.id} died and has not been deleted")
+        if (ending := self._links.get(request.id)) is not None and ending.deleted:
+            self._forget(ending)  # its end is yet to come, and nobody may have waited for its answer
         if request.id not in self._links:
             task = self._settle(request.id, self._start(request))
             await asyncio.shield(task)
@@ -129,11 +131,21 @@ class Registry:
 
     def _link_lost(self, link: ShimLink) -> None:
         """The connection has ended: after Delete as it should, otherwise the shim is dead."""
+        if self._links.get(link.id) is not link:
+            return
+        if link.deleted:
+            self._forget(link)
+            return
+        del self._links[link.id]
+        if not self._closing:
+            log.error("the shim of container %s has died", link.id)
+            self._settle(link.id, self._reclaim(link.id))
+
+    def _forget(self, link: ShimLink) -> None:
+        """Its task is deleted, whether or not who asked for that is still there."""
         if self._links.get(link.id) is link:
             del self._links[link.id]
-            if not link.deleted and not self._closing:
-                log.error("the shim of container %s has died", link.id)
-                self._settle(link.id, self._reclaim(link.id))
+            self._events.forget(link.id)
 
     async def _reclaim(self, container_id: str) -> None:
         """End what a dead shim left, and tell of it."""
@@ -187,9 +199,10 @@ class Registry:
             return await link.call(method, request)
         exec_id = pb.DeleteRequest.FromString(request).exec_id
         response = await link.call(method, request, final=not exec_id)
-        self._events.forget(link.id, exec_id)
-        if not exec_id and self._links.get(link.id) is link:
-            del self._links[link.id]
+        if exec_id:
+            self._events.forget(link.id, exec_id)
+        else:
+            self._forget(link)
         return response
 
     def _delete_lost(self, container_id: str, request: bytes) -> None:

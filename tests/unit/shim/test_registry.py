@@ -25,7 +25,7 @@ from services.protocol import fdpass
 from services.protocol import task_pb2 as pb
 from services.protocol.errors import NotFound, Unavailable
 from services.protocol.paths import ExecRoot
-from services.protocol.shim import ShimEvent, TaskCall
+from services.protocol.shim import ShimEvent, TaskAnswer, TaskCall
 
 
 class Zygote:
@@ -73,6 +73,8 @@ class Shim:
         self._told = [*told, pb.Envelope(id=record.id, synchronised=pb.Synchronised())]
         self._peer: socket.socket | None = None
         self.dies: Callable[[], None] = lambda: None
+        #: Called with the number of the first call instead, after which it lives on.
+        self.serves: Callable[[int], Coroutine[Any, Any, None]] | None = None
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -85,9 +87,16 @@ class Shim:
             self.die()
             return
         data = await loop.sock_recv(self._peer, fdpass.MAX_MESSAGE)
-        assert msgspec.msgpack.decode(data, type=TaskCall)
+        call = msgspec.msgpack.decode(data, type=TaskCall)
+        if self.serves is not None:
+            await self.serves(call.seq)
+            return
         self.dies()
         self.die()
+
+    def answer(self, seq: int, response: pb.DeleteResponse) -> None:
+        assert self._peer is not None
+        fdpass.send(self._peer, TaskAnswer(seq, response.SerializeToString()))
 
     def die(self) -> None:
         self._listener.close()
@@ -98,7 +107,10 @@ class Shim:
 class ForkingZygote(Zygote):
     """Its shims die as soon as they have told that they are there."""
 
+    forked = 0
+
     async def fork_shim(self, directory: Path, request: bytes, listener: socket.socket) -> int:
+        self.forked += 1
         shim = Shim(
             directory, listener.dup(), ShimRecord(id="c", shim_pid=1 << 30, shim_start=1), [], early=True
         )
@@ -228,6 +240,40 @@ def test_a_shim_that_dies_over_its_deletion_is_deleted(tmp_path: Path, removed: 
         assert not shim.directory.exists()
         with pytest.raises(NotFound):
             await world.call("State", pb.StateRequest(id="c"), pb.StateResponse)
+        await world.close()
+
+    run(test())
+
+
+def test_a_deletion_whose_answer_nobody_awaits_is_one(tmp_path: Path) -> None:
+    """The engine that asked has been killed; the next one starts the container while the shim still ends."""
+
+    async def test() -> None:
+        zygote = ForkingZygote(reclaim.reclaim)
+        world = World(tmp_path, zygote)
+        shim = await world.shim(running(), [started(at=1)])
+        asked, answered = asyncio.Event(), asyncio.Event()
+
+        async def delete(seq: int) -> None:
+            asked.set()
+            await answered.wait()
+            os.unlink(shim.directory / state.STATE_FILE)
+            shim.answer(seq, pb.DeleteResponse())
+
+        shim.serves = delete
+        call = asyncio.create_task(world.call("Delete", pb.DeleteRequest(id="c"), pb.DeleteResponse))
+        await asked.wait()
+        call.cancel()
+        await asyncio.wait([call])
+        answered.set()
+        while not world.registry._links["c"].deleted:
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="the shim of container c did not start"):
+            await world.registry.start(pb.StartShimRequest(id="c"))
+        assert zygote.forked == 1
+        events = world.hub.subscribe(0)
+        assert (await anext(events)).HasField("synchronised")
+        await events.aclose()  # type: ignore[attr-defined]
         await world.close()
 
     run(test())
