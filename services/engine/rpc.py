@@ -16,6 +16,7 @@ import errno
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,8 +105,10 @@ class Router:
         decode = msgspec.msgpack.Decoder(verb.args).decode
 
         async def run(request: Request, context: Context, send: Callable[[bytes], Awaitable[None]]) -> bytes:
-            async for item in handler(decode(request.args), context):
-                await send(encode_answer(item))
+            # Whoever cannot be sent to is not answered before the work has been cleared up.
+            async with aclosing(handler(decode(request.args), context)) as items:  # type: ignore[type-var]
+                async for item in items:
+                    await send(encode_answer(item))
             return b""
 
         self._streams.add(f"rpc:{verb.name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from services.engine.builder.build import Builder
 from services.engine.rpc import Context, Router
@@ -14,8 +15,9 @@ def register(router: Router, builder: Builder) -> None:
 
     async def build(args: verbs.BuildArgs, context: Context) -> AsyncIterator[bytes]:
         (fd,) = await context.fds()
-        async for line in builder.build(args, fd):
-            yield line
+        async with aclosing(builder.build(args, fd)) as lines:  # type: ignore[type-var]
+            async for line in lines:
+                yield line
 
     async def prune(args: verbs.PruneArgs, _: Context) -> verbs.PruneReply:
         return await builder.prune(args)

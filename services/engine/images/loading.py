@@ -14,7 +14,7 @@ import os
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import msgspec
@@ -88,8 +88,10 @@ class Loader:
                 images = await self._take_apart(directory, fd, platform)
                 loaded: list[tuple[str, ArchivedImage]] = []
                 while (image := await asyncio.to_thread(next, images, None)) is not None:
-                    async for item in self._load_image(image, quiet, loaded):
-                        yield item
+                    work = self._load_image(image, quiet, loaded)
+                    async with aclosing(work) as items:  # type: ignore[type-var]
+                        async for item in items:
+                            yield item
                 await self._adopt(loaded)
                 # By id only where the last one has no name, as in dockerd.
                 if loaded and not loaded[-1][1].names:

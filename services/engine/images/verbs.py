@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from services.engine.images.loading import web_address
 from services.engine.images.manager import ImageManager
@@ -46,8 +47,10 @@ class _Handlers:
 
     async def load(self, args: verbs.LoadArgs, context: Context) -> AsyncIterator[bytes]:
         async with _Body(context) as fd:
-            async for item in self._images.load(fd, quiet=args.quiet, platform=args.platform):
-                yield item
+            loaded = self._images.load(fd, quiet=args.quiet, platform=args.platform)
+            async with aclosing(loaded) as items:  # type: ignore[type-var]
+                async for item in items:
+                    yield item
 
     async def import_(self, args: verbs.ImportArgs, context: Context) -> AsyncIterator[bytes]:
         if args.repo:
@@ -56,8 +59,9 @@ class _Handlers:
         async with self._images.fetched(url) if url else _Body(context) as fd:
             if url:
                 yield line(status=f"Downloading from {url}")
-            async for item in self._images.import_(fd, args):
-                yield item
+            async with aclosing(self._images.import_(fd, args)) as items:  # type: ignore[type-var]
+                async for item in items:
+                    yield item
 
     async def save(self, args: verbs.SaveArgs, _: Context) -> Handover:
         return self._images.save(args.names, args.platform)
