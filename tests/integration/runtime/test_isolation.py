@@ -22,6 +22,12 @@ def mount_options(text: str) -> dict[str, set[str]]:
     return {line.split()[4]: set(line.split()[5].split(",")) for line in text.splitlines() if " - " in line}
 
 
+def mounts_of(box: Box) -> list[str]:
+    """On the host, at or of what is the box's; others mount meanwhile."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if any(own in line for own in (str(box.bundle), str(box.layer), box.id))]
+
+
 def test_namespaces_are_its_own(box: Box) -> None:
     result = box.sh("for n in mnt pid net uts ipc; do readlink /proc/self/ns/$n; done; hostname; echo $$")
     links = result.out.split()
@@ -321,7 +327,7 @@ def test_part_of_a_file_system(box: Box, tmp_path: Path) -> None:
     box.spec.mounts.append(
         oci.Mount(destination="/bound", type="bind", source=str(tmp_path / "two"), options=bind)
     )
-    before = Path("/proc/self/mountinfo").read_text()
+    before = mounts_of(box)
     result = box.sh(
         "cat /file /dir/f /whole/hostname /bound; echo new >/rw/new; touch /dir/x /whole/x /bound; ls /dir"
     )
@@ -329,7 +335,7 @@ def test_part_of_a_file_system(box: Box, tmp_path: Path) -> None:
     assert lines[:4] == ["two", "one", "two", "two"]
     assert result.out.count("Read-only file system") == 3 and lines[-1] == "f"
     assert (tmp_path / "changed/dir/new").read_text() == "new\n"
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert mounts_of(box) == before
 
 
 def test_missing_part_of_a_file_system(box: Box, tmp_path: Path) -> None:
@@ -368,13 +374,8 @@ def test_user_namespace(box: Box) -> None:
 
 
 def test_no_mount_is_left_on_the_host(box: Box) -> None:
-    def mounts() -> list[str]:
-        """Where the box, or the runtime for it, may mount; others mount elsewhere meanwhile."""
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        return [line for line in lines if str(box.bundle) in line or box.id in line or " overlay " in line]
-
-    before = mounts()
+    before = mounts_of(box)
     box.start("sleep", "60")
-    assert mounts() == before
+    assert mounts_of(box) == before
     box.close()
-    assert mounts() == before
+    assert mounts_of(box) == before
