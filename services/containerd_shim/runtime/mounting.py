@@ -132,6 +132,7 @@ def _bind(mounting: Mounting, plan: MountPlan, clone: int) -> None:
     is_dir = stat.S_ISDIR(os.fstat(clone).st_mode)
     target = (inroot.make_dir if is_dir else inroot.make_file)(mounting.root, plan.destination)
     try:
+        _check_root(mounting, plan, target)
         _check_proc(mounting, plan, target)
         if not is_dir and stat.S_ISDIR(os.fstat(target).st_mode):
             # move_mount(2) says EINVAL; users know mount(2)'s word for it.
@@ -167,6 +168,13 @@ def _check_proc(mounting: Mounting, plan: MountPlan, target: int) -> None:
         )
 
 
+def _check_root(mounting: Mounting, plan: MountPlan, target: int) -> None:
+    """What hides the root hides everything that the container was given in it."""
+    if os.path.samestat(os.fstat(target), os.fstat(mounting.root)):
+        where = plan.destination
+        raise StartError(f'create mountpoint for {where} mount: mountpoint "{where}" is on the top of rootfs')
+
+
 def _filesystem(mounting: Mounting, plan: MountPlan) -> None:
     options = plan.superblock_options
     if plan.type in _KERNEL_TYPES:
@@ -184,6 +192,7 @@ def _filesystem(mounting: Mounting, plan: MountPlan) -> None:
         attributes &= ~sc.MOUNT_ATTR_RDONLY
         options = [option for option in options if option != "ro"]
     try:
+        _check_root(mounting, plan, target)
         _check_proc(mounting, plan, target)
         made = sc.new_mount(plan.type, plan.source or plan.type, options, attributes)
         sc.move_mount(made, target)

@@ -109,6 +109,18 @@ def test_missing_bind_source(box: Box) -> None:
         box.create("true")
 
 
+@pytest.mark.parametrize("destination", ["/", "/top"])
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+def test_nothing_is_mounted_on_the_root(box: Box, tmp_path: Path, kind: str, destination: str) -> None:
+    (box.bundle / "upper" / "top").symlink_to("/")
+    options = ["rbind"] if kind == "bind" else []
+    box.spec.mounts.append(
+        oci.Mount(destination=destination, type=kind, source=str(tmp_path), options=options)
+    )
+    with pytest.raises(WharfError, match="is on the top of rootfs"):
+        box.create("true")
+
+
 def test_file_on_directory(box: Box, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     source = str(tmp_path / "file")
