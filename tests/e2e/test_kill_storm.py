@@ -1,4 +1,4 @@
-"""Everything at once while services are killed: run, exec, cp, build, networks and volumes.
+"""Everything at once while services are killed: run, exec, cp, commit, build, networks and volumes.
 
 What the daemon says afterwards is true, and nothing is left of what is gone. ``WHARFD_STORM=<seconds>``
 makes each case longer.
@@ -64,7 +64,8 @@ class Storms:
         self.unexpected: list[str] = []
         #: The last error of each kind of work.
         self.errors: dict[str, str] = {}
-        works = (self._run, self._exec, self._copy, self._build, self._networks, self._volumes, self._ports)
+        works = (self._run, self._life, self._exec, self._copy, self._commit, self._build, self._networks,
+                 self._volumes, self._ports)  # fmt: skip
         self._threads = [threading.Thread(target=self._repeat, args=(work,)) for work in works]
         for thread in self._threads:
             thread.start()
@@ -102,6 +103,16 @@ class Storms:
         yield
         client.remove_container(name, force=True, v=True)
 
+    def _life(self, client: docker.APIClient, turn: int) -> None:
+        name = f"storm-life-{turn}"
+        with self._removed(client, name):
+            client.create_container("busybox", ["sleep", "100"], name=name, volumes=["/data"])
+            client.start(name)
+            client.pause(name)
+            client.unpause(name)
+            client.restart(name, timeout=0)
+            client.stop(name, timeout=0)
+
     def _exec(self, client: docker.APIClient, turn: int) -> None:
         made = client.exec_create(self._long_lived, ["echo", str(turn)])["Id"]
         client.exec_start(made)
@@ -111,6 +122,10 @@ class Storms:
         stream, _ = client.get_archive(self._long_lived, "/tmp/copied")
         for _ in stream:
             pass
+
+    def _commit(self, client: docker.APIClient, turn: int) -> None:
+        """It pauses the container, in which an exec begins at the same time."""
+        client.remove_image(client.commit(self._long_lived, message=str(turn))["Id"])
 
     def _build(self, client: docker.APIClient, turn: int) -> None:
         context = _archive("Dockerfile", _DOCKERFILE % turn, "made", str(turn).encode())
@@ -173,7 +188,13 @@ def test_storm_of_everything(engine: Engine, name: str, victims: tuple[str, ...]
         engine.wait_ready()
         storms.end()
     assert not storms.unexpected, "\n".join(storms.unexpected[:10])
-    assert engine.client.api.inspect_container(name)["State"]["Pid"] == pid
+
+    def state() -> dict[str, Any]:
+        found: dict[str, Any] = engine.client.api.inspect_container(name)["State"]
+        return found
+
+    assert state()["Pid"] == pid
+    wait_until(lambda: state()["Status"] == "running", "no commit has left it paused")
     leftovers.clean(engine, keep=name)
     check_no_orphans(engine, seen)
     leftovers.check(engine, name)
