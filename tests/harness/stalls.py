@@ -58,7 +58,8 @@ def kinds(pids: Iterator[int]) -> dict[str, list[int]]:
 def stall(pid: int, seconds: float) -> None:
     """Stop *pid* for *seconds*; one that ends meanwhile (SIGKILL does) is left alone."""
     if _tells(pid):
-        hold(pid, seconds)
+        with held(pid):
+            time.sleep(seconds)
         return
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
@@ -86,20 +87,23 @@ def _tells(pid: int) -> bool:
     return name == "docker" or parent == "script"
 
 
-def hold(pid: int, seconds: float) -> None:
+@contextlib.contextmanager
+def held(pid: int) -> Iterator[None]:
     """Stop all threads of *pid* without a signal, so that neither it nor its parent knows."""
-    held: set[int] = set()
-    while new := _threads(pid) - held:
+    stopped: set[int] = set()
+    while new := _threads(pid) - stopped:
         for thread in new:
             with contextlib.suppress(OSError):  # it has ended
                 _ptrace(_PTRACE_SEIZE, thread)
                 _ptrace(_PTRACE_INTERRUPT, thread)
-        held |= new
-    time.sleep(seconds)
-    # Of a killed process the first thread is reported last.
-    for thread in sorted(held, key=pid.__eq__):
-        with contextlib.suppress(OSError):
-            _let_go(thread)
+        stopped |= new
+    try:
+        yield
+    finally:
+        # Of a killed process the first thread is reported last.
+        for thread in sorted(stopped, key=pid.__eq__):
+            with contextlib.suppress(OSError):
+                _let_go(thread)
 
 
 def _threads(pid: int) -> set[int]:
