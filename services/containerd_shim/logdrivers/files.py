@@ -17,6 +17,8 @@ from services.containerd_shim.logdrivers.options import LogOptions
 
 #: Bytes read at once when looking for the last newline of a file.
 _TAIL = 64 * 1024
+#: Compresses a file, at once or apart; what it returns then waits for the end of that.
+Compressor = Callable[[str], "Callable[[], None] | None"]
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -96,10 +98,11 @@ class LogWriter(LogFiles):
     whole one. When the disk is full the records of that write are lost, and no half record stays.
     """
 
-    def __init__(self, path: str, options: LogOptions, compressor: Callable[[str], None] = compress) -> None:
+    def __init__(self, path: str, options: LogOptions, compressor: Compressor = compress) -> None:
         super().__init__(path)
         self._options = options
         self._compressor = compressor
+        self._compressed: Callable[[], None] | None = None
         self._fd = os.open(path, _FLAGS, 0o640)
         self.size = _cut_torn(self._fd)
 
@@ -133,6 +136,9 @@ class LogWriter(LogFiles):
         self.size += len(records)
 
     def _rotate(self) -> None:
+        if self._compressed is not None:  # it goes by names that are about to be other files' (as moby waits)
+            self._compressed()
+            self._compressed = None
         count = self._options.max_files
         if count > 1:
             for name in (rotated(self.path, count - 1), _zipped(rotated(self.path, count - 1))):
@@ -147,7 +153,7 @@ class LogWriter(LogFiles):
         self.generation += 1
         self.size = 0
         if self._options.compress:
-            self._compressor(rotated(self.path, 1))
+            self._compressed = self._compressor(rotated(self.path, 1))
 
     def _shift(self, index: int) -> None:
         old, new = rotated(self.path, index), rotated(self.path, index + 1)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from services.containerd_shim.logdrivers.base import STDERR, STDOUT, Format
-from services.containerd_shim.logdrivers.files import LogWriter, compress
+from services.containerd_shim.logdrivers.files import Compressor, LogWriter, compress
 from services.containerd_shim.logdrivers.json_file import JsonFormat
 from services.containerd_shim.logdrivers.local import LocalFormat
 from services.containerd_shim.logdrivers.options import LogOptions, parse
@@ -79,7 +79,7 @@ def open_sink(
     path: str,
     options: Mapping[str, str],
     attributes: Mapping[str, str],
-    compressor: Callable[[str], None] = compress,
+    compressor: Compressor = compress,
 ) -> LogSink | None:
     """The log of a container; None for the driver ``none``. Raises with Docker's text."""
     if driver in ("none", ""):

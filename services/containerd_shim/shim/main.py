@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import setproctitle
 
@@ -85,12 +87,22 @@ def _redirect(directory: str) -> None:
     os.close(errors)
 
 
-def _compress_apart(path: str) -> None:
-    """In a child, at low priority: the container's output does not wait for it."""
-    if os.fork() == 0:
+def _compress_apart(path: str) -> Callable[[], None]:
+    """In a child, at low priority: the container's output waits for it when the next file is full."""
+    child = os.fork()
+    if child == 0:
         try:
             syscall.close_range(3)  # the shim's end is seen although this goes on
             os.nice(10)
             compress(path)
         finally:
             os._exit(0)
+    pidfd = os.pidfd_open(child)  # the loop reaps it, and its pid may be another's then
+
+    def wait() -> None:
+        poll = select.poll()  # select(2) knows no descriptors above 1023
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
+        os.close(pidfd)
+
+    return wait

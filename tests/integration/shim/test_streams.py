@@ -221,6 +221,17 @@ def test_followers_see_every_rotation(service: Service, name: str) -> None:
     service.delete(name)
 
 
+def test_compression_loses_nothing(service: Service, name: str) -> None:
+    """Files fill faster than they are compressed."""
+    path = service.prepare(name, driver="local", options={"max-size": "100k", "max-file": "200"})
+    service.create(name, "seq", "100000")
+    service.start_task(name)
+    assert service.wait(name) == 0
+    shown = read_all(hand_over(path, ReadLogs(multiplexed=False)))
+    assert shown == b"".join(b"%d\n" % number for number in range(1, 100001))
+    service.delete(name)
+
+
 def test_many_followers(service: Service, name: str) -> None:
     path = service.shell(name, "sleep 2; for i in 1 2 3; do echo tick $i; sleep 0.1; done")
     followers = [hand_over(path, ReadLogs(follow=True, multiplexed=False)) for _ in range(500)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,13 @@ from types import FrameType
 import pytest
 
 from services.containerd_shim.logdrivers.base import STDERR, STDOUT
-from services.containerd_shim.logdrivers.files import LogFiles, LogWriter
+from services.containerd_shim.logdrivers.files import LogFiles, LogWriter, compress
 from services.containerd_shim.logdrivers.json_file import JsonFormat
 from services.containerd_shim.logdrivers.options import LogOptions, parse
 from services.containerd_shim.logdrivers.reader import LogReader
 from services.containerd_shim.logdrivers.render import Renderer
 from services.containerd_shim.logdrivers.sink import LogSink, open_sink
+from services.containerd_shim.shim.main import _compress_apart
 from services.protocol.errors import InvalidParameter
 from services.protocol.shim import ReadLogs
 
@@ -63,6 +65,36 @@ def test_compressed_files_are_read(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / "log.1.gz").read_bytes()).count(b"\n") > 5
     assert read(tmp_path / "log") == numbered(1, 40)
     assert read(tmp_path / "log", tail=30) == numbered(11, 40)
+
+
+def test_a_file_keeps_its_name_while_it_is_compressed(tmp_path: Path) -> None:
+    """Else a compressor that is slow would remove the file that has that name by then."""
+    waited: list[int] = []
+
+    def slow(path: str) -> Callable[[], None]:
+        began = os.stat(path).st_ino
+
+        def finish() -> None:
+            assert os.stat(path).st_ino == began
+            compress(path)
+            waited.append(began)
+
+        return finish
+
+    made = LogOptions(max_size=1000, max_files=50, compress=True)
+    writer = LogWriter(str(tmp_path / "log"), made, slow)
+    log = LogSink(JsonFormat({}), writer, made)
+    log.feed(STDOUT, numbered(1, 100))
+    assert len(waited) == writer.generation - 1 > 3
+    assert read(tmp_path / "log") == numbered(1, 100)
+
+
+def test_the_shim_compresses_apart_and_can_wait(tmp_path: Path) -> None:
+    (tmp_path / "log.1").write_bytes(b"text")
+    _compress_apart(str(tmp_path / "log.1"))()
+    os.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["log.1.gz"]
+    assert gzip.decompress((tmp_path / "log.1.gz").read_bytes()) == b"text"
 
 
 @pytest.mark.parametrize("tail", [0, 1, 2, 17, 99, 100, 101, 5000])
