@@ -51,6 +51,14 @@ def test_killing_a_paused_container(engine: Engine, sleeper: str) -> None:
     assert engine.docker("wait", sleeper).stdout == "137\n"
 
 
+def _actions(engine: Engine, began: float, *filters: str) -> list[str]:
+    """Of all events since *began*, Unix seconds."""
+    window = ["--since", f"{began:.9f}", "--until", f"{time.time():.9f}", "--format", "json"]
+    return [
+        json.loads(line)["Action"] for line in engine.docker("events", *window, *filters).stdout.splitlines()
+    ]
+
+
 def test_events_of_looking_into_a_container(engine: Engine, sleeper: str, tmp_path: Path) -> None:
     began = time.time()
     engine.docker("network", "create", "seen")
@@ -60,16 +68,34 @@ def test_events_of_looking_into_a_container(engine: Engine, sleeper: str, tmp_pa
         engine.docker("cp", f"{sleeper}:/f", f"{tmp_path}/g")
         engine.docker("top", sleeper)
         engine.docker("exec", sleeper, "true")
+        engine.docker("exec", sleeper, "nosuch", check=False)
         engine.docker("network", "connect", "seen", sleeper)
         engine.docker("network", "disconnect", "seen", sleeper)
     finally:
         engine.docker("network", "rm", "seen")
-    window = ["--since", f"{began:.9f}", "--until", f"{time.time():.9f}", "--format", "json"]
-    events = [json.loads(line) for line in engine.docker("events", *window).stdout.splitlines()]
-    assert [event["Action"] for event in events] == [
+    assert _actions(engine, began) == [
         "create", "extract-to-dir", "archive-path", "top", "exec_create: true ", "exec_start: true ",
-        "exec_die", "connect", "disconnect", "destroy",
+        "exec_die", "exec_create: nosuch ", "exec_start: nosuch ", "connect", "disconnect", "destroy",
     ]  # fmt: skip
+
+
+def test_events_of_a_start_without_its_port(engine: Engine, docker_command: str) -> None:
+    began = time.time()
+    done = engine.docker("run", "--rm", "-p", "192.0.2.1:5:6", "busybox", "true", check=False)
+    assert "failed to bind host port 192.0.2.1:5/tcp: cannot assign requested address" in done.stderr
+    assert _actions(engine, began) == ["create", "attach", "disconnect", "destroy"]
+
+
+def test_events_of_a_commit_and_a_prune(engine: Engine, docker_command: str) -> None:
+    began = time.time()
+    for name in ("older", "newer"):
+        engine.docker("create", "--name", name, "busybox", "true")
+    engine.docker("commit", "older", "committed:1")
+    engine.docker("rmi", "committed:1")
+    assert _actions(engine, began, "--filter", "type=image") == ["create", "tag", "untag", "delete"]
+    ids = engine.docker("ps", "-aq", "--no-trunc", "--filter", "status=created").stdout.split()
+    pruned = engine.docker("container", "prune", "-f").stdout.splitlines()
+    assert pruned[:3] == ["Deleted Containers:", *ids] and len(ids) == 2  # as listed: the newest first
 
 
 def test_details_of_a_log_without_any(engine: Engine, docker_command: str) -> None:

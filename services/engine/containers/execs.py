@@ -236,23 +236,27 @@ async def refresh(services: Services, entry: Entry, exec_: Exec) -> None:
     if state.pid and exec_.exit_code is None:
         exec_.pid = state.pid
     if state.status == pb.STOPPED:
-        await exited(services, entry, exec_, state.exit_status)
+        await exited(services, entry, exec_, state.exit_status, ran=state.pid > 0)
 
 
-async def exited(services: Services, entry: Entry, exec_: Exec, exit_code: int) -> None:
-    """Record the end of an exec, once: it is told by the event and by who asks the shim."""
+async def exited(services: Services, entry: Entry, exec_: Exec, exit_code: int, *, ran: bool) -> None:
+    """Record the end of an exec, once: it is told by the event and by who asks the shim.
+
+    One that never *ran* could not be started, and has not died.
+    """
     if exec_.exit_code is not None:
         return
-    _end(services, entry, exec_, exit_code)
+    _end(services, entry, exec_, exit_code, ran=ran)
     try:
         await services.shims.delete(entry.id, exec_.id)
     except NotFound:
         pass
 
 
-def _end(services: Services, entry: Entry, exec_: Exec, exit_code: int) -> None:
+def _end(services: Services, entry: Entry, exec_: Exec, exit_code: int, *, ran: bool) -> None:
     services.execs.ended(entry, exec_, exit_code)
-    announce(services, entry, "exec_die", execID=exec_.id, exitCode=str(exit_code))
+    if ran:
+        announce(services, entry, "exec_die", execID=exec_.id, exitCode=str(exit_code))
     entry.runtime.notify()
 
 
@@ -264,12 +268,13 @@ async def task_ended(services: Services, entry: Entry) -> None:
     for exec_ in list(entry.runtime.execs.values()):
         if not exec_.started or exec_.id in services.execs.preparing:
             continue
-        code = KILLED
+        code, ran = KILLED, True
         with contextlib.suppress(WharfError):
             state = await services.shims.state(entry.id, exec_.id)
-            code = state.exit_status if state.status == pb.STOPPED else KILLED
+            if state.status == pb.STOPPED:
+                code, ran = state.exit_status, state.pid > 0
         if exec_.exit_code is None:
-            _end(services, entry, exec_, code)
+            _end(services, entry, exec_, code, ran=ran)
     services.execs.task_gone(entry)
 
 

@@ -170,7 +170,7 @@ async def _how_it_ended(services: Services, entry: Entry) -> pb.TaskExit:
 
 async def _exec_exited(services: Services, entry: Entry, exit_: pb.TaskExit) -> None:
     if (exec_ := services.execs.find(exit_.exec_id)) is not None:
-        await execs.exited(services, entry, exec_, exit_.exit_status)
+        await execs.exited(services, entry, exec_, exit_.exit_status, ran=exit_.pid > 0)
 
 
 async def _exec_started(services: Services, entry: Entry, started: pb.TaskExecStarted) -> None:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 async def prune(services: Services, args: Filters) -> PruneReply:
-    """Remove every container that does not run, but those of builds that go on; volumes stay.
+    """Remove, newest first, what does not run, but not what builds that go on have; volumes stay.
 
     One prune at a time (``Conflict``)."""
     tests = compile_prune(args.filters, time.time())
@@ -25,7 +25,7 @@ async def prune(services: Services, args: Filters) -> PruneReply:
         raise Conflict("a prune operation is already running")
     async with services.pruning:
         reply = PruneReply()
-        for entry in services.registry:
+        for entry in sorted(services.registry, key=lambda entry: -entry.definition.created_at):
             if entry.state.status in ACTIVE or entry.definition.request_id in services.busy:
                 continue
             if not all(test(entry) for test in tests):

@@ -136,6 +136,7 @@ class ImageManager:
                 comment=args.comment,
                 created_by=created_by,
             )
+            self._notices.publish("create", record)
             if reference is not None:
                 await self.store.tag(reference, record.id)
                 self._notices.publish("tag", record, reference.familiar)

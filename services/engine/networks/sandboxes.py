@@ -92,8 +92,14 @@ class Sandboxes:
 
     async def allocate(self, request: SandboxRequest) -> tuple[Sandbox, EtcFiles]:
         await self.detach(request.container_id)
+        wanted = self._wanted(request)
         with ExitStack() as undo:
-            record = self._reserve(request, undo)
+            try:
+                record = self._reserve(request, wanted, undo)
+            except WharfError:
+                for network, _ in wanted:
+                    self.announce_network("disconnect", network, request.container_id)
+                raise
             files = views.etc_files(request, record, self._registry, self._settings)
             undo.pop_all()
         self.keep(record)
@@ -108,7 +114,12 @@ class Sandboxes:
             return ""
         return views.embedded(record, record.plain, self._settings)
 
-    def _reserve(self, request: SandboxRequest, undo: ExitStack) -> SandboxRecord:
+    def _reserve(
+        self,
+        request: SandboxRequest,
+        wanted: list[tuple[NetworkRecord, EndpointSettings]],
+        undo: ExitStack,
+    ) -> SandboxRecord:
         record = SandboxRecord(
             id=new_id(),
             container_id=request.container_id,
@@ -118,7 +129,7 @@ class Sandboxes:
             requested=port_requests(request.exposed_ports, request.port_bindings, request.publish_all),
             exposed=sorted({*request.exposed_ports, *request.port_bindings}),
         )
-        for network, settings in self._wanted(request):
+        for network, settings in wanted:
             endpoint = self.reserve_endpoint(network, settings, record)
             undo.callback(self.release_endpoint, endpoint)
             record.endpoints.append(endpoint)

@@ -135,7 +135,8 @@ class FakeShims(Shims):
 
     def end_exec(self, exec_id: str, code: int) -> None:
         """An exec exits; the event is still on its way."""
-        self.execs[exec_id].status, self.execs[exec_id].exit_status = pb.STOPPED, code
+        state = self.execs[exec_id]
+        state.status, state.exit_status, state.pid = pb.STOPPED, code, 4711
 
     def exit_event(self, container_id: str) -> pb.Envelope:
         task = self._task(container_id)
