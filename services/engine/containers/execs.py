@@ -8,6 +8,7 @@ import hashlib
 import re
 
 import msgspec
+from msgspec import UNSET
 
 from services.engine.containers import transitions
 from services.engine.containers.announce import announce
@@ -212,7 +213,7 @@ async def inspect(services: Services, exec_id: str) -> ExecInspect:
             entrypoint=exec_.path,
             arguments=exec_.args,
             privileged=privileged,
-            user=exec_.user,
+            user=exec_.user or UNSET,
         ),
         open_stdin=exec_.attach_stdin,
         open_stderr=exec_.attach_stderr,

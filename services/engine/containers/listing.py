@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from services.engine.containers.filters import Test, compile_list
 from services.engine.containers.links import link_names
 from services.engine.containers.model import Entry
@@ -22,6 +24,7 @@ from services.protocol.api.containers import (
     SummaryHostConfig,
     SummaryNetworks,
 )
+from services.protocol.api.networks import EndpointIPAMConfig, EndpointSettings
 from services.protocol.errors import WharfError
 from services.protocol.verbs.containers import ListArgs
 
@@ -91,10 +94,20 @@ def _row(entry: Entry, images: _ImageNames, more_names: Sequence[str], now: int)
         host_config=SummaryHostConfig(
             network_mode=definition.host_config.network_mode, annotations=definition.host_config.annotations
         ),
-        network_settings=SummaryNetworks(networks=networks(entry)),
+        network_settings=SummaryNetworks(
+            networks={name: _endpoint(settings) for name, settings in networks(entry).items()}
+        ),
         mounts=mount_points(entry),
         health=health,
     )
+
+
+def _endpoint(settings: EndpointSettings) -> EndpointSettings:
+    """Its addresses only: a list shows neither names, links, driver options nor link-local addresses."""
+    ipam = settings.ipam_config
+    if ipam is not None:
+        ipam = EndpointIPAMConfig(ipv4_address=ipam.ipv4_address, ipv6_address=ipam.ipv6_address)
+    return replace(settings, ipam_config=ipam, links=None, aliases=None, driver_opts=None, dns_names=None)
 
 
 def ports(bindings: Mapping[str, Sequence[PortBinding] | None]) -> list[Port]:

@@ -16,6 +16,7 @@ from services.engine.containers.status_text import ago, status_text
 from services.engine.containers.update import update
 from services.protocol import jsonshape
 from services.protocol.api.containers import PortBinding, UpdateRequest
+from services.protocol.api.networks import EndpointIPAMConfig, EndpointSettings
 from services.protocol.errors import ErrorKind, WharfError
 from services.protocol.verbs import Filters
 from services.protocol.verbs.containers import ListArgs, RenameArgs, UpdateArgs
@@ -159,6 +160,27 @@ def test_row(three: World) -> None:
     assert document["Status"].endswith("(healthy)")
     assert document["HostConfig"] == {"NetworkMode": "bridge"}
     assert (document["SizeRw"], document["SizeRootFs"]) == (5, 1000)
+
+
+def test_endpoints_show_their_addresses_only(three: World) -> None:
+    entry = three.services.registry.get("run1")
+    entry.state.endpoints = {
+        "n1": EndpointSettings(
+            ipam_config=EndpointIPAMConfig(ipv4_address="10.0.0.9", link_local_ips=["169.254.3.3"]),
+            links=["other:alias"],
+            aliases=["web"],
+            driver_opts={"a": "b"},
+            dns_names=["run1", "web"],
+            network_id="1" * 64,
+            ip_address="10.0.0.9",
+            gw_priority=5,
+        )
+    }
+    row = run(list_containers(three.services, ListArgs(filters={"name": ["run1"]})))[0]
+    shown = msgspec.to_builtins(row)["NetworkSettings"]["Networks"]["n1"]
+    assert shown["IPAMConfig"] == {"IPv4Address": "10.0.0.9"}
+    assert [shown[name] for name in ("Links", "Aliases", "DriverOpts", "DNSNames")] == [None] * 4
+    assert (shown["NetworkID"], shown["IPAddress"], shown["GwPriority"]) == ("1" * 64, "10.0.0.9", 5)
 
 
 def test_a_retagged_image_is_shown_by_id(three: World) -> None:
