@@ -107,6 +107,11 @@ class Shims:
     async def exec(self, request: pb.ExecProcessRequest) -> None:
         await self._call(self._tasks.Exec(request, wait_for_ready=True))
 
+    async def check_user(self, container_id: str, user: pb.UserRef) -> None:
+        """Raises InvalidParameter (Docker's texts) unless *user* is known inside the running container."""
+        request = pb.ExecProcessRequest(id=container_id, user=user, only_check_user=True)
+        await self._repeated(self._tasks.Exec, request)
+
     async def resize(self, container_id: str, exec_id: str, *, height: int, width: int) -> None:
         request = pb.ResizePtyRequest(id=container_id, exec_id=exec_id, height=height, width=width)
         await self._repeated(self._tasks.ResizePty, request)

@@ -254,7 +254,7 @@ class KillRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., exec_id: _Optional[str] = ..., signal: _Optional[int] = ..., all: _Optional[bool] = ...) -> None: ...
 
 class ExecProcessRequest(_message.Message):
-    __slots__ = ("id", "exec_id", "process", "user", "terminal", "open_stdin", "console_height", "console_width")
+    __slots__ = ("id", "exec_id", "process", "user", "terminal", "open_stdin", "console_height", "console_width", "only_check_user")
     ID_FIELD_NUMBER: _ClassVar[int]
     EXEC_ID_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
@@ -263,6 +263,7 @@ class ExecProcessRequest(_message.Message):
     OPEN_STDIN_FIELD_NUMBER: _ClassVar[int]
     CONSOLE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     CONSOLE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    ONLY_CHECK_USER_FIELD_NUMBER: _ClassVar[int]
     id: str
     exec_id: str
     process: bytes
@@ -271,7 +272,8 @@ class ExecProcessRequest(_message.Message):
     open_stdin: bool
     console_height: int
     console_width: int
-    def __init__(self, id: _Optional[str] = ..., exec_id: _Optional[str] = ..., process: _Optional[bytes] = ..., user: _Optional[_Union[UserRef, _Mapping]] = ..., terminal: _Optional[bool] = ..., open_stdin: _Optional[bool] = ..., console_height: _Optional[int] = ..., console_width: _Optional[int] = ...) -> None: ...
+    only_check_user: bool
+    def __init__(self, id: _Optional[str] = ..., exec_id: _Optional[str] = ..., process: _Optional[bytes] = ..., user: _Optional[_Union[UserRef, _Mapping]] = ..., terminal: _Optional[bool] = ..., open_stdin: _Optional[bool] = ..., console_height: _Optional[int] = ..., console_width: _Optional[int] = ..., only_check_user: _Optional[bool] = ...) -> None: ...
 
 class ResizePtyRequest(_message.Message):
     __slots__ = ("id", "exec_id", "width", "height")

@@ -57,7 +57,10 @@ def _kill(task: Task, request: pb.KillRequest, reply: Reply) -> None:
 
 
 def _exec(task: Task, request: pb.ExecProcessRequest, reply: Reply) -> None:
-    task.add_exec(request)
+    if request.only_check_user:
+        task.check_user(request.user)
+    else:
+        task.add_exec(request)
     reply(pb.Empty())
 
 

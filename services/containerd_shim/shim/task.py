@@ -21,7 +21,7 @@ import msgspec
 from services.containerd_shim import state
 from services.containerd_shim.logdrivers.sink import LogSink
 from services.containerd_shim.loop import IN, Loop
-from services.containerd_shim.runtime import spawn
+from services.containerd_shim.runtime import spawn, user
 from services.containerd_shim.runtime.container import Container, Started, Stdio
 from services.containerd_shim.shim.events import EventLog
 from services.containerd_shim.shim.maker import Maker, Making, load_spec
@@ -267,6 +267,21 @@ class Task:
             self._sink.files.close()
 
     # Execs.
+
+    def check_user(self, reference: pb.UserRef) -> None:
+        """Raises InvalidParameter unless an exec would find *reference* in the container's own files.
+
+        Of a container that has just ended nothing is said: the start of the exec will tell.
+        """
+        self.check_live()
+        try:
+            root = os.open(f"/proc/{self.init.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        try:
+            user.resolve(root, reference)
+        finally:
+            os.close(root)
 
     def add_exec(self, request: pb.ExecProcessRequest) -> None:
         """Register an exec; it runs when it is started or attached to."""

@@ -15,7 +15,7 @@ from services.engine.containers.announce import announce
 from services.engine.containers.links import link_hosts
 from services.engine.containers.model import Entry, Exec
 from services.engine.containers.services import Services
-from services.engine.containers.spec_exec import build_process
+from services.engine.containers.spec_exec import build_process, exec_user_ref
 from services.engine.containers.wait import until
 from services.engine.shims import ATTEMPTS
 from services.protocol import task_pb2 as pb
@@ -34,6 +34,8 @@ NOT_RUNNABLE = (126, 127)
 #: Seconds that a resize waits for the exec to be started (dockerd).
 RESIZE_WAIT = 10.0
 
+#: Nobody, or ids that are in range whatever the container's files say.
+_SMALL_IDS = re.compile(r"([0-9]{1,9}(:[0-9]{1,9})?)?", re.ASCII)
 _DETACH_KEY = re.compile(r"[a-zA-Z]|ctrl-[a-z@\[\\\]^_]|DEL", re.ASCII)
 
 
@@ -64,8 +66,26 @@ async def create(services: Services, ref: str, config: ExecConfig, request_id: s
         detach_keys=config.detach_keys,
         console_size=_size(config.console_size),
     )
+    await _check_user(services, entry, exec_)
+    transitions.check_exec(entry.state, entry.id, ref)  # it may have ended meanwhile
     register(services, entry, exec_)
     return IdReply(id=exec_.id)
+
+
+async def _check_user(services: Services, entry: Entry, exec_: Exec) -> None:
+    """Raises InvalidParameter for who is not known in the container; plain numbers need no question.
+
+    A shim that cannot answer now is asked by the start of the exec again, which tells why.
+    """
+    reference = exec_user_ref(entry, exec_)
+    if not reference.additional_groups and _SMALL_IDS.fullmatch(reference.user):
+        return
+    try:
+        await services.shims.check_user(entry.id, reference)
+    except InvalidParameter:
+        raise
+    except WharfError:
+        return
 
 
 def register(services: Services, entry: Entry, exec_: Exec) -> None:

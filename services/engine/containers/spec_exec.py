@@ -39,8 +39,16 @@ def build_process(services: Services, entry: Entry, exec_: Exec) -> tuple[oci.Pr
         oom_score_adj=host.oom_score_adj,
         selinux_label=definition.process_label,
     )
-    user = exec_.user or definition.config.user
-    return process, pb.UserRef(user=user, additional_groups=host.group_add or [])
+    return process, exec_user_ref(entry, exec_)
+
+
+def exec_user_ref(entry: Entry, exec_: Exec) -> pb.UserRef:
+    """Who an exec runs as: its own user, or the container's."""
+    definition = entry.definition
+    return pb.UserRef(
+        user=exec_.user or definition.config.user,
+        additional_groups=definition.host_config.group_add or [],
+    )
 
 
 def user_ref(entry: Entry) -> pb.UserRef:

@@ -174,6 +174,20 @@ def test_execs(service: Service, name: str) -> None:
     service.delete(name)
 
 
+def test_user_of_an_exec_is_looked_up_inside(service: Service, name: str) -> None:
+    service.run(name, "sleep", "100")
+
+    def check(user: str) -> None:
+        request = pb.ExecProcessRequest(id=name, user=pb.UserRef(user=user), only_check_user=True)
+        service.call("Exec", request)
+
+    check("root:0")
+    with pytest.raises(InvalidParameter, match="^unable to find user ghost: no matching entries in passwd"):
+        check("ghost")
+    assert not service.call("State", pb.StateRequest(id=name)).execs
+    service.delete(name)
+
+
 def test_exec_that_cannot_be_executed(service: Service, name: str) -> None:
     path = service.shell(name, "sleep 100")
     service.add_exec(name, "e1", "/nosuch")

@@ -36,6 +36,8 @@ class FakeShims(Shims):
         self.execs: dict[str, pb.StateResponse] = {}
         self.failing: dict[str, WharfError] = {}
         self.sizes: list[tuple[str, int, int]] = []
+        #: Users that were asked for.
+        self.asked: list[str] = []
         self.signals: list[tuple[str, int]] = []
         #: Signals that end the process, to its exit code.
         self.deadly = {9: 137, 15: 143}
@@ -103,6 +105,10 @@ class FakeShims(Shims):
         if request.exec_id in self.execs:
             raise Conflict(f"exec {request.exec_id} already exists")
         self.execs[request.exec_id] = pb.StateResponse(exec_id=request.exec_id, status=pb.PREPARED)
+
+    async def check_user(self, container_id: str, user: pb.UserRef) -> None:
+        self.asked.append(user.user)
+        self._fail("check_user")
 
     async def resize(self, container_id: str, exec_id: str, *, height: int, width: int) -> None:
         self.sizes.append((exec_id, height, width))

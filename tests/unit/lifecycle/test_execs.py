@@ -96,6 +96,26 @@ def test_attached_exec(tmp_path: Path) -> None:
     run(test())
 
 
+def test_an_unknown_user_is_refused_before_there_is_an_exec(tmp_path: Path) -> None:
+    async def test() -> None:
+        world = World(tmp_path)
+        entry = await _running(world)
+        refusal = "unable to find user ghost: no matching entries in passwd file"
+        world.shims.failing["check_user"] = InvalidParameter(refusal)
+        with pytest.raises(InvalidParameter, match=f"^{refusal}$"):
+            await _exec(world, user="ghost")
+        assert not entry.runtime.execs and world.names() == ["start"]
+        world.shims.failing["check_user"] = Unavailable("the task service went away")
+        await _exec(world, user="1:staff")  # whoever that is, the start will tell
+        assert world.shims.asked == ["ghost", "1:staff"]
+        await _exec(world, user="12:34")
+        await _exec(world)
+        assert world.shims.asked == ["ghost", "1:staff"]
+        await world.close()
+
+    run(test())
+
+
 def test_an_exec_that_is_being_started_has_not_ended(tmp_path: Path) -> None:
     """Somebody looks at it before the shim has been told of it."""
 
