@@ -6,16 +6,15 @@ import contextlib
 import re
 from pathlib import Path
 
+from services.engine.containers.log_tag import expand_tag
 from services.engine.containers.model import Entry
 from services.engine.containers.services import Services
 from services.engine.containers.values import regexp_problem
 from services.protocol import task_pb2 as pb
-from services.protocol.errors import Conflict, InvalidParameter, NotFound
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, Unimplemented
 
 #: Log drivers whose records can be read back (``docker logs``).
 READABLE = frozenset({"json-file", "local"})
-
-_TAG_FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
 
 
 def start_shim_request(services: Services, entry: Entry) -> pb.StartShimRequest:
@@ -56,7 +55,7 @@ async def ensure_streams(services: Services, entry: Entry) -> None:
     """
     try:
         await ensure_shim(services, entry)
-    except InvalidParameter as error:
+    except (InvalidParameter, Unimplemented) as error:
         request = pb.StartShimRequest(
             id=entry.id,
             terminal=entry.definition.config.tty,
@@ -90,18 +89,18 @@ def log_config(services: Services, entry: Entry) -> pb.LogConfig:
     driver, options = log_driver(services, entry), log_options(services, entry)
     path = str(log_path(services, entry)) if driver in READABLE else ""
     return pb.LogConfig(
-        driver=driver, path=path, options=options, attributes=_attributes(services, entry, options)
+        driver=driver, path=path, options=options, attributes=_attributes(entry, options, path)
     )
 
 
-def _attributes(services: Services, entry: Entry, options: dict[str, str]) -> dict[str, str]:
+def _attributes(entry: Entry, options: dict[str, str], path: str) -> dict[str, str]:
     """The labels, environment and tag that the log options ask for in every record."""
     labels = entry.definition.config.labels or {}
     environment = dict(item.partition("=")[::2] for item in entry.definition.config.env or [])
     found = _select(labels, options.get("labels", ""), options.get("labels-regex", ""))
     found |= _select(environment, options.get("env", ""), options.get("env-regex", ""))
-    if tag := options.get("tag", ""):
-        found["tag"] = _expand_tag(entry, tag)
+    if tag := expand_tag(options.get("tag", ""), entry.definition, path, options, found):
+        found["tag"] = tag
     return found
 
 
@@ -116,35 +115,3 @@ def _select(values: dict[str, str], names: str, pattern: str) -> dict[str, str]:
             ) from error
         found |= {name: value for name, value in values.items() if expression.search(name)}
     return found
-
-
-def _expand_tag(entry: Entry, template: str) -> str:
-    """Docker's tag template: plain fields of the container (docs: logging/log_tags)."""
-    definition = entry.definition
-    image_id = definition.image_id
-    fields = {
-        "ID": definition.id[:12],
-        "FullID": definition.id,
-        "Name": definition.name,
-        "ImageID": image_id.removeprefix("sha256:")[:12],
-        "ImageFullID": image_id,
-        "ImageName": definition.config.image,
-        "DaemonName": "docker",
-        "Command": " ".join([definition.path, *definition.args]),
-        "ContainerID": definition.id,
-        "ContainerName": "/" + definition.name,
-        "ContainerImageID": image_id,
-        "ContainerImageName": definition.config.image,
-    }
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in fields:
-            raise InvalidParameter(
-                "failed to initialize logging driver: template: log-tag:1:"
-                f'{len(template[: match.start(1) - 1].encode())}: executing "log-tag" at <.{name}>: '
-                f"can't evaluate field {name} in type *logger.Info"
-            )
-        return fields[name]
-
-    return _TAG_FIELD.sub(value, template)
