@@ -5,6 +5,7 @@ The checksums are what the build's cache compares: content, modes, owners and na
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -113,9 +114,13 @@ def _matching(pattern: str, *, recursive: bool) -> Iterator[str]:
 def _one(path: str, pivot: str, shown: str, args: BuildFind, excluded: Exclusions) -> Found | None:
     """None for a file that is excluded."""
     real = os.path.realpath(path)
-    if not os.path.exists(real):
+    try:
+        os.stat(real)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise InvalidParameter(f"forbidden path outside the build context: {shown} ()") from None
         where = "file not found in build context or excluded by .dockerignore: " if args.context else ""
-        raise InvalidParameter(f"{where}stat {shown}: file does not exist")
+        raise InvalidParameter(f"{where}stat {shown}: file does not exist") from None
     kind = "dir" if os.path.isdir(real) else "file"
     beneath = os.path.relpath(path, pivot) if pivot else ""
     if kind == "file" and excluded.excludes(beneath or os.path.basename(path)):

@@ -9,6 +9,8 @@ _REFUSAL = "unable to convert uid/gid chown string to host mapping: "
 
 def ids_of(text: str) -> tuple[int, int]:
     """(uid, gid) of "user[:group]"; a user alone names the group as well. Raises ``InvalidParameter``."""
+    if text.count(":") > 1:
+        raise InvalidParameter(f"{_REFUSAL}invalid chown string format: {text}")
     user, colon, group = text.partition(":")
     return _id("/etc/passwd", user, "user", "uid"), _id(
         "/etc/group", group if colon else user, "group", "gid"

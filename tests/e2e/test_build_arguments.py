@@ -30,6 +30,16 @@ def test_platforms_are_not_predefined(context: Context) -> None:
     assert "\ngiven:plan9\n" in given and "were not consumed" not in given
 
 
+def test_a_proxy_that_is_not_declared_is_counted_but_not_told(engine: Engine, context: Context) -> None:
+    text = "RUN echo proxy:$http_proxy\n"
+    context.build(text)
+    with_proxy = context.build(text, "--build-arg", "http_proxy=secret", "-t", "proxied")
+    assert "\nproxy:secret\n" in with_proxy  # what was made without one is not taken
+    assert "Using cache" in context.build(text, "--build-arg", "http_proxy=other")
+    history = engine.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", "proxied").stdout
+    assert history.splitlines()[0] == "|0 /bin/sh -c echo proxy:$http_proxy"
+
+
 def test_scopes(context: Context) -> None:
     text = context.build(
         "ARG a=one\nRUN echo first:$a\n"

@@ -105,6 +105,12 @@ def test_labels_are_taken_as_they_are(engine: Engine) -> None:
          "COPY failed: file not found in build context or excluded by .dockerignore: stat not//here/: "
          "file does not exist"),
         ("FROM busybox\nCOPY ../* /\n", "COPY failed: no source files were specified"),
+        ("FROM busybox\nCOPY Dockerfile/x /\n",
+         "COPY failed: forbidden path outside the build context: Dockerfile/x ()"),
+        ("FROM busybox\nRUN ln -s x /x\nFROM busybox\nCOPY --from=0 /x /\n",
+         "COPY failed: forbidden path outside the build context: x ()"),
+        ("FROM busybox\nCOPY --chown=1:2:3 Dockerfile /\n",
+         "unable to convert uid/gid chown string to host mapping: invalid chown string format: 1:2:3"),
     ],
 )  # fmt: skip
 def test_messages_of_steps(engine: Engine, dockerfile: str, message: str) -> None:

@@ -204,7 +204,10 @@ def read_dockerfile(directory: Path, name: str) -> str:
     if not os.path.isfile(path):
         raise SystemError_(f"Cannot locate specified Dockerfile: {name}")
     text = _read(path, name)
-    if (ignore := _ignore(directory)) is not None:
+    ignore = None
+    with suppress(InvalidParameter):  # the client refuses what is broken; dockerd passes over it
+        ignore = _ignore(directory)
+    if ignore is not None:
         for own in (_IGNORE_FILE, os.path.normpath(f"/{name}").lstrip("/")):
             if ignore.excludes(own):
                 _leave(directory, own)

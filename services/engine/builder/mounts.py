@@ -25,6 +25,7 @@ from services.engine.builder.output import BuildFailed
 from services.engine.containers.ids import new_id
 from services.engine.containers.model import ContainerMount, MountKind
 from services.engine.containers.mount_modes import DEFAULT_PROPAGATION
+from services.engine.containers.mount_parse import clean
 from services.engine.containers.registry import Registry
 from services.engine.dockerfile.mountflags import RunMount, parse_mount
 from services.engine.helpers import Helpers, ask, document
@@ -92,7 +93,7 @@ async def plan(where: Surroundings, text: str, working_dir: str) -> Planned:
     mount = parse_mount(text, where.expand)
     if mount.type in ("secret", "ssh"):
         return Planned(mount, mount.target)
-    target = posixpath.normpath(posixpath.join("/", working_dir, mount.target))
+    target = clean(posixpath.join("/", working_dir, mount.target))
     if target.strip("/") == "":
         raise InvalidParameter(f'invalid mount target "{target}"')
     chain = await where.chain(mount.origin) if mount.origin and mount.type != "tmpfs" else ""

@@ -214,7 +214,8 @@ async def _run_planned(tools: Tools, state: StageState, plan: RunPlan) -> None:
         for name, value in extra.items()
         if name not in PREDEFINED or tools.arguments.declared(name)
     ]
-    counted = [f"|{len(told)}", *told] if told else []
+    # As dockerd has it: "|0" where all that the command sees is not told.
+    counted = [f"|{len(told)}", *told] if extra else []
     words = " ".join([*counted, *command])
     key = _key(tools, state.config, [*counted, *command, *plan.counted])
     if await _from_cache(tools, state, key, words if plan.told else ""):

@@ -26,9 +26,9 @@ def healthcheck(args: Sequence[str], flags: Mapping[str, list[str]], *, is_json:
     test = ["CMD", *args[1:]] if is_json else ["CMD-SHELL", *args[1:]]
     config = HealthConfig(test=test)
     for name in ("interval", "timeout", "start-period", "start-interval"):
-        if name in flags and (value := _duration(name, flags[name][0])):
+        if name in flags and flags[name][0] and (value := _duration(name, flags[name][0])):
             setattr(config, name.replace("-", "_"), value)
-    if "retries" in flags and (retries := _retries(flags["retries"][0])):
+    if "retries" in flags and flags["retries"][0] and (retries := _retries(flags["retries"][0])):
         config.retries = retries
     return config
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.engine.containers.values import go_quote
 from services.engine.dockerfile.forms import SyntaxProblem, json_list, take_flags
 from services.engine.dockerfile.heredocs import Heredoc, on_line
 from services.engine.dockerfile.lines import Source, read
@@ -166,7 +167,9 @@ def _pairs(rest: str, name: str, escape: str) -> _Split:
     args: list[str] = []
     for word in found:
         if "=" not in word:
-            raise SyntaxProblem(f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value')
+            raise SyntaxProblem(
+                f"Syntax error - can't find = in {go_quote(word)}. Must be of the form: name=value"
+            )
         key, _, value = word.partition("=")
         args += [key, value]
     return args, False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable
 
+from services.engine.containers.mount_parse import clean
 from services.engine.containers.values import go_quote
 from services.engine.dockerfile.healthcheck import described, inherit
 from services.engine.dockerfile.healthcheck import healthcheck as parse_healthcheck
@@ -68,7 +69,7 @@ def workdir(state: Target, step: Instruction, expand: Expand) -> str:
     path = expand(step.args[0])
     if not path:
         raise InvalidParameter("cannot normalize nothing")
-    state.config.working_dir = posixpath.normpath(posixpath.join("/", state.config.working_dir, path))
+    state.config.working_dir = clean(posixpath.join("/", state.config.working_dir, path))
     return f"WORKDIR {state.config.working_dir}"
 
 

@@ -10,10 +10,7 @@ from services.protocol.errors import InvalidParameter
 
 _SPECIAL = "@*#?-$!0"
 _NO_BRACE = "syntax error: missing '}'"
-
-
-class _End(InvalidParameter):
-    """The text ended where more was needed."""
+_REPLACEMENT = "\ufffd"
 
 
 class _Lexer:
@@ -38,7 +35,7 @@ class _Lexer:
                 return result
             result += self._part()
         if stop:
-            raise _End(f"unexpected end of statement while looking for matching {stop}")
+            raise InvalidParameter(f"unexpected end of statement while looking for matching {stop}")
         return result
 
     def _next(self) -> str:
@@ -67,7 +64,7 @@ class _Lexer:
         end = self._text.find("'", self._at + 1)
         if end < 0:
             self._at = len(self._text)
-            raise _End("unexpected end of statement while looking for matching single-quote")
+            raise InvalidParameter("unexpected end of statement while looking for matching single-quote")
         result = self._text[self._at + 1 : end]
         self._at = end + 1
         return result
@@ -89,7 +86,7 @@ class _Lexer:
                 elif not after:
                     break
             result += char
-        raise _End("unexpected end of statement while looking for matching double-quote")
+        raise InvalidParameter("unexpected end of statement while looking for matching double-quote")
 
     def _dollar(self) -> str:
         self._at += 1
@@ -113,7 +110,7 @@ class _Lexer:
 
     def _braces(self) -> str:
         if not self._peek():
-            raise _End(_NO_BRACE)
+            raise InvalidParameter(_NO_BRACE)
         if self._peek() in "{}:":
             raise InvalidParameter("syntax error: bad substitution")
         name = self._name()
@@ -124,10 +121,11 @@ class _Lexer:
         colon = operator == ":"
         if colon:
             operator = self._next()
-        if not operator:
-            raise _End(_NO_BRACE)
-        if operator == "/" and not colon:
+        if not colon and operator == "/":
             return self._replaced(value or "")
+        if not colon and (not operator or operator not in "-+?#%"):
+            # Told at once, before what follows is looked at; Go makes U+FFFD of the end of the text.
+            raise InvalidParameter(f"unsupported modifier ({operator or _REPLACEMENT}) in substitution")
         word = self._word("}", _NO_BRACE, raw=operator in "#%")
         if operator in "-+?":
             return _choose(operator, name, value, word, null_is_unset=colon)
@@ -135,7 +133,7 @@ class _Lexer:
             longest = word.startswith(operator)
             strip = strip_prefix if operator == "#" else strip_suffix
             return strip(value or "", word[longest:], longest=longest)
-        raise InvalidParameter(f"unsupported modifier ({':' if colon else ''}{operator}) in substitution")
+        raise InvalidParameter(f"unsupported modifier (:{operator}) in substitution")
 
     def _replaced(self, value: str) -> str:
         """``${x/pattern/replacement}``, with two slashes everywhere."""
@@ -147,8 +145,10 @@ class _Lexer:
     def _word(self, stop: str, missing: str, *, raw: bool) -> str:
         try:
             return self.run(stop, raw=raw)
-        except _End:
-            raise _End(missing) from None
+        except InvalidParameter:
+            if self._at < len(self._text):
+                raise
+            raise InvalidParameter(missing) from None
 
 
 def _choose(operator: str, name: str, value: str | None, word: str, *, null_is_unset: bool) -> str:

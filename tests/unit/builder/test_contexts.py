@@ -171,6 +171,13 @@ def test_a_dockerfile_outside_the_context_is_refused(tmp_path: Path, name: str) 
         context.read_dockerfile(top, name)
 
 
+def test_a_broken_ignore_file_of_a_context_that_is_sent_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    (tmp_path / ".dockerignore").write_text("Dockerfile\n[\n")
+    assert context.read_dockerfile(tmp_path, "Dockerfile") == "FROM scratch\n"
+    assert (tmp_path / "Dockerfile").exists()
+
+
 @pytest.mark.parametrize("name", ["link/file", "{outside}/file", "./x/../link/file"])
 def test_an_ignored_dockerfile_is_deleted_inside_the_context(tmp_path: Path, name: str) -> None:
     outside, top = tmp_path / "outside", tmp_path / "top"

@@ -105,6 +105,7 @@ def test_trigger_with_a_heredoc_is_one_instruction() -> None:
         ("RUN x", "no build stage in current context"),
         ("FROM a\nENV x", "ENV must have two arguments"),
         ("FROM a\nLABEL a=1 b", 'Syntax error - can\'t find = in "b"'),
+        ('FROM a\nLABEL a=1 b"', r'Syntax error - can\'t find = in "b\\""'),
         ("FROM a\nSHELL x", "SHELL requires the arguments to be in JSON form"),
         ("FROM a\nUSER a b\nRUN --nope x", "line 3: unknown flag: --nope"),
         ("FROM a\nONBUILD ONBUILD RUN x", "Chaining ONBUILD"),
@@ -194,7 +195,10 @@ def test_expansion(word: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("${a", "syntax error: missing '}'"),
+        ("${a", "unsupported modifier (\ufffd) in substitution"),
+        ("${a!", "unsupported modifier (!) in substitution"),
+        ("${a:-${b!", "syntax error: missing '}'"),
+        ("${a:-${b!}", "unsupported modifier (!) in substitution"),
         ("${a:", "syntax error: missing '}'"),
         ("${a:-b", "syntax error: missing '}'"),
         ("${", "syntax error: missing '}'"),

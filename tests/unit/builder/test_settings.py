@@ -46,6 +46,12 @@ def apply(target: Target, line: str) -> str:
         ('SHELL ["a", "-c"]', "SHELL [a -c]"),
         ("USER ${HOME:-nobody}", "USER nobody"),
         ("WORKDIR ../x/./y", "WORKDIR /x/y"),
+        ("WORKDIR //x/", "WORKDIR /x"),
+        (
+            "HEALTHCHECK --interval= --retries= CMD true",
+            "HEALTHCHECK &{Test:[CMD-SHELL true] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s "
+            "Retries:0}",
+        ),
         (
             "HEALTHCHECK --interval=90s CMD true",
             "HEALTHCHECK &{Test:[CMD-SHELL true] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s "
