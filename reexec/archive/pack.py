@@ -1,4 +1,7 @@
-"""Tree -> tar, as root, in PAX format: owners, modes, nanoseconds, attributes, hard links, devices."""
+"""Tree -> tar, as root, in PAX format: owners, modes, whole seconds, attributes, hard links, devices.
+
+Fractions of seconds are cut off as dockerd does: they would cost each entry a header of its own.
+"""
 
 from __future__ import annotations
 
@@ -118,10 +121,9 @@ class Packer:
         if self.change_mode is not None and kind != tarfile.SYMTYPE:
             info.mode = self.change_mode(info.mode, kind == tarfile.DIRTYPE)
         info.uid, info.gid = found.st_uid, found.st_gid
-        mtime_ns = found.st_mtime_ns
+        info.mtime = found.st_mtime_ns // 1_000_000_000
         if self.newest is not None:
-            mtime_ns = min(mtime_ns, self.newest * 1_000_000_000)
-        info.mtime = mtime_ns // 1_000_000_000
+            info.mtime = min(info.mtime, self.newest)
         fd = -1
         try:
             if kind == tarfile.REGTYPE:
@@ -137,7 +139,7 @@ class Packer:
                 info.linkname = os.readlink(path)
             elif kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
                 info.devmajor, info.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
-            info.pax_headers = {**self._precise_time(mtime_ns), **self._attributes(path)}
+            info.pax_headers = self._attributes(path)
             self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
             if fd >= 0:
                 self._data(fd, info.size)
@@ -146,11 +148,6 @@ class Packer:
         finally:
             if fd >= 0:
                 os.close(fd)
-
-    @staticmethod
-    def _precise_time(mtime_ns: int) -> dict[str, str]:
-        seconds, rest = divmod(mtime_ns, 1_000_000_000)
-        return {"mtime": f"{seconds}.{rest:09d}".rstrip("0")} if rest and seconds >= 0 else {}
 
     @staticmethod
     def _attributes(path: str) -> dict[str, str]:

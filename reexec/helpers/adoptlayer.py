@@ -64,8 +64,10 @@ def _pack(changes: dict[str, int], packer: SplitPacker, newest: int | None) -> N
         if stat.S_ISSOCK(found.st_mode):
             os.unlink("." + path)  # it has no place in an archive, and so none in a layer
             continue
-        if newest is not None and found.st_mtime_ns > newest * _NANOSECONDS:
-            times = (newest * _NANOSECONDS, newest * _NANOSECONDS)
-            os.utime("." + path, ns=times, follow_symlinks=False)
+        # What lies there is what the archive tells: whole seconds.
+        seconds = found.st_mtime_ns // _NANOSECONDS
+        mtime = _NANOSECONDS * (seconds if newest is None else min(seconds, newest))
+        if found.st_mtime_ns != mtime:
+            os.utime("." + path, ns=(mtime, mtime), follow_symlinks=False)
         packer.one("." + path, path.lstrip("/"))
     packer.close()

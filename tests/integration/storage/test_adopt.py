@@ -89,6 +89,24 @@ def _without_pipe(look: Callable[[], dict[str, object]]) -> dict[str, object]:
     return look()
 
 
+def test_a_layer_has_whole_seconds(tmp_path: Path, home: Home) -> None:
+    """As if it had been packed and extracted."""
+
+    def make() -> None:
+        Path("/f").write_text("x")
+        os.utime("/f", ns=(EPOCH * 10**9 + 7, EPOCH * 10**9 + 7))
+
+    async def test(s: Storage) -> None:
+        inside(s.layers.mounts(ID), tmp_path / "mnt", make)
+        layer = await s.layers.take(ID)
+        await s.layers.create(LOOK, layer.chain_id, {})
+        found = inside(s.layers.mounts(LOOK), tmp_path / "mnt", lambda: os.stat("/f").st_mtime_ns)
+        assert found == EPOCH * 10**9
+        await s.layers.release(layer.chain_id)
+
+    run(home, test)
+
+
 def test_nothing_is_newer_than_wanted(tmp_path: Path, home: Home) -> None:
     def make() -> None:
         Path("/made").mkdir()

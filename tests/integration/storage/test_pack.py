@@ -82,7 +82,7 @@ def test_attributes_go_into_the_archive(tmp_path: Path) -> None:
         top, file, hard, soft = archive.getmembers()
         assert (top.mode, top.uid, top.gid, top.isdir()) == (0o1777, 1, 2, True)
         assert (file.mode, file.uid, file.gid, file.size) == (0o4755, 3, 4, 7)
-        assert file.pax_headers["mtime"] == "1600000000.5"
+        assert file.mtime == 1_600_000_000 and "mtime" not in file.pax_headers  # the fraction is cut off
         assert (hard.islnk(), hard.linkname) == (True, "d/f")
         assert (soft.issym(), soft.linkname) == (True, "f")
         reader = archive.extractfile("d/f")
