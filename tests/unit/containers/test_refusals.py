@@ -77,6 +77,11 @@ HOST: list[Case] = [
         INVALID,
         "unknown log opt 'nosuch' for json-file log driver",
     ),
+    (
+        {"LogConfig": {"Type": "local", "Config": {"tag": "x"}}},
+        INVALID,
+        "unknown log opt 'tag' for log driver local",
+    ),
     ({"LogConfig": {"Config": {"mode": "x"}}}, INVALID, "logger: logging mode not supported: x"),
     ({"Runtime": "bogus"}, INVALID, "unknown or invalid runtime name: bogus"),
     ({"Isolation": "bogus"}, INVALID, "invalid isolation (bogus): linux only supports 'default'"),

@@ -54,4 +54,5 @@ def check_log_options(driver: str, options: Mapping[str, str]) -> None:
         return
     for name in options:
         if name not in _OPTIONS[driver] | _COMMON:
-            raise InvalidParameter(f"unknown log opt '{name}' for {driver} log driver")
+            place = "log driver local" if driver == "local" else f"{driver} log driver"
+            raise InvalidParameter(f"unknown log opt '{name}' for {place}")
