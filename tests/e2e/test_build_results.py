@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,19 @@ def built(engine: Engine, context: bytes, query: str = "", **parameters: str) ->
 def inspect(engine: Engine, image: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(engine.docker("image", "inspect", image).stdout)[0]
     return found
+
+
+def test_events_of_a_build(engine: Engine) -> None:
+    """An image of a step that has a container is told of, one of COPY and one from the cache is not."""
+    text = "FROM busybox\nRUN echo events\nENV a=events\nCOPY Dockerfile /\nWORKDIR /events\n"
+    for expected in (["create"] * 3 + ["tag"], ["tag"]):
+        began = time.time()
+        built(engine, files(Dockerfile=text), t="events:1")
+        window = f"--since={began:.9f}", f"--until={time.time():.9f}", "--format=json"
+        shown = [json.loads(row) for row in engine.docker("events", *window).stdout.splitlines()]
+        assert [one["Action"] for one in shown if one["Type"] == "image"] == expected
+        own = [one["Action"] for one in shown if one["Type"] == "container"]
+        assert own[:3] == (["create", "attach", "start"] if len(expected) > 1 else [])
 
 
 def test_the_same_image_again(engine: Engine) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from services.engine.builder.output import BuildFailed, Speech, short
 from services.engine.containers import transitions
+from services.engine.containers.announce import announce
 from services.engine.containers.create import create
 from services.engine.containers.model import Entry
 from services.engine.containers.prepared import ensure_streams
@@ -108,6 +109,7 @@ async def run(services: Services, entry: Entry, output: Speech, command: Sequenc
             path = services.exec_root.shim_socket(entry.id)
             # A thread goes on although the build is cancelled, so it has a descriptor of its own.
             await asyncio.to_thread(_hand_over, path, theirs.dup())
+            announce(services, entry, "attach")
         ours.setblocking(False)
         await start(services, entry)
         await _tell(ours, output)

@@ -124,9 +124,16 @@ async def _from_cache(tools: Tools, state: StageState, key: str, created_by: str
 
 
 async def _commit(
-    tools: Tools, state: StageState, key: str, created_by: str, layer: Layer | None, config: Config
+    tools: Tools,
+    state: StageState,
+    key: str,
+    created_by: str,
+    layer: Layer | None,
+    config: Config,
+    *,
+    told: bool = True,
 ) -> None:
-    """The step's image becomes the stage's."""
+    """The step's image becomes the stage's. *told*: with an event; dockerd has none for COPY and ADD."""
     parent = state.image_id
     state.record = await tools.images.build(
         state.record,
@@ -136,6 +143,7 @@ async def _commit(
         created_by=created_by,
         pins=tools.pins,
         created=tools.newest,
+        told=told,
     )
     await tools.cache.remember(parent, key, state.record.id)
 
@@ -163,9 +171,11 @@ async def _workdir(tools: Tools, state: StageState, step: Instruction) -> None:
     await container()
 
 
-async def _commit_layer(tools: Tools, state: StageState, key: str, created_by: str, layer: Layer) -> None:
+async def _commit_layer(
+    tools: Tools, state: StageState, key: str, created_by: str, layer: Layer, *, told: bool = True
+) -> None:
     try:
-        await _commit(tools, state, key, created_by, layer, state.config)
+        await _commit(tools, state, key, created_by, layer, state.config, told=told)
     finally:
         await tools.layers.release(layer.chain_id)
 
@@ -277,4 +287,4 @@ async def _copy(tools: Tools, state: StageState, step: Instruction) -> None:
                 last=tools.uses.left == 1,
                 newest=tools.newest,
             )
-        await _commit_layer(tools, state, key, " ".join(command), layer)
+        await _commit_layer(tools, state, key, " ".join(command), layer, told=False)

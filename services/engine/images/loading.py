@@ -93,8 +93,10 @@ class Loader:
                         async for item in items:
                             yield item
                 await self._adopt(loaded)
-                # By id only where the last one has no name, as in dockerd.
-                if loaded and not loaded[-1][1].names:
+                # By id only where the last one has no name, as in dockerd, which says nothing of nothing.
+                if not loaded:
+                    yield line()
+                elif not loaded[-1][1].names:
                     yield line(stream="".join(f"Loaded image ID: {image_id}\n" for image_id, _ in loaded))
         except WharfError as error:
             yield error_line(str(error))

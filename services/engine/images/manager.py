@@ -154,14 +154,19 @@ class ImageManager:
         created_by: str,
         pins: set[str],
         created: int | None = None,
+        told: bool = False,
     ) -> Record:
         """A build step's image: *parent*'s layers and *layer* (held by the caller), if it has anything.
 
-        *created*: Unix seconds, now if it is not given. *pins*: images of the build, which get its id."""
-        return await committing.commit(
+        *created*: Unix seconds, now if it is not given. *pins*: images of the build, which get its id.
+        *told*: there is an event."""
+        record = await committing.commit(
             self.store, parent, layer, config,
             author=author, comment="", created_by=created_by, created=created, pins=pins,
         )  # fmt: skip
+        if told:
+            self._notices.publish("create", record)
+        return record
 
     async def squash(
         self, record: Record, base: Record | None, layer: Layer, *, created: int | None, pins: set[str]

@@ -168,6 +168,13 @@ def test_broken_archives_leave_nothing(tmp_path: Path, kind: str) -> None:
     run(tmp_path, test)
 
 
+def test_an_archive_of_no_images(tmp_path: Path) -> None:
+    async def test(s: Storage) -> None:
+        assert await s.load(broken([])) == [{}]
+
+    run(tmp_path, test)
+
+
 def test_what_comes_before_the_fault_is_loaded(tmp_path: Path) -> None:
     documents = ("c", config(BASE)), ("l", BASE)
 
