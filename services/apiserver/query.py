@@ -48,8 +48,9 @@ class Query:
         """``h`` and ``w`` of a resize; *what* is height or width."""
         text = self.text(name)
         problem = "invalid syntax"
-        if text.isascii() and text.isdigit():
-            if int(text) < 1 << 32:
+        digits = text.removeprefix("-")
+        if digits.isascii() and digits.isdigit():
+            if digits == text and int(text) < 1 << 32:
                 return int(text) & 0xFFFF  # what a terminal takes
             problem = "value out of range"
         raise InvalidParameter(f'invalid resize {what} "{text}": {problem}')

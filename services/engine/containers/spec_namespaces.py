@@ -6,7 +6,7 @@ from services.engine.containers.model import Container, Entry, Status
 from services.engine.containers.modes import joined_container
 from services.engine.containers.registry import Registry
 from services.protocol import oci
-from services.protocol.errors import Conflict, InvalidParameter, NotFound
+from services.protocol.errors import Conflict, InvalidParameter, NotFound, SystemError_
 
 
 def build_namespaces(registry: Registry, definition: Container) -> list[oci.Namespace]:
@@ -74,20 +74,23 @@ def ipc_owner(registry: Registry, definition: Container) -> Entry | None:
 
 
 def pid_owner(registry: Registry, definition: Container) -> Entry | None:
-    """The running container whose processes *definition* sees."""
+    """The running container whose processes *definition* sees.
+
+    That there is none is the state's fault and not the request's: ``SystemError_`` (moby ``containerStart``).
+    """
     ref = joined_container(definition.host_config.pid_mode)
     if ref is None:
         return None
     prefix = "failed to join PID namespace: "
     try:
         owner = registry.get(ref)
-    except NotFound as error:
-        raise InvalidParameter(f"{prefix}{error}") from error
-    _check_running(owner, prefix)
+        _check_running(owner)
+    except (Conflict, NotFound) as error:
+        raise SystemError_(f"{prefix}{error}") from error
     return owner
 
 
-def _check_running(owner: Entry, prefix: str) -> None:
+def _check_running(owner: Entry, prefix: str = "") -> None:
     if owner.state.status == Status.RESTARTING:
         raise Conflict(f"{prefix}container {owner.id} is restarting")
     if owner.state.status not in (Status.RUNNING, Status.PAUSED):
