@@ -308,6 +308,8 @@ class ContainerUse(msgspec.Struct, frozen=True):
     image_name: str
     volumes: list[str]
     networks: list[str]
+    #: Ids of the images whose trees it has mounted.
+    mounted_images: list[str] = []
 
 
 #: All containers, given to images, volumes and networks by the daemon.

@@ -49,7 +49,8 @@ def test_a_mounted_image_outlives_its_removal_and_the_engine(engine: Engine, nam
     )
     (mount,) = json.loads(engine.docker("inspect", name).stdout)[0]["Mounts"]
     assert (mount["Type"], mount["Name"], mount["RW"]) == ("image", other, False)
-    engine.docker("rmi", other)
+    assert "is using its referenced image" in refused(engine, "rmi", other)
+    engine.docker("rmi", "-f", other)
     engine.restart()
     assert engine.docker("start", "-a", name).stdout == "second\n"
     layers = engine.data_root / "overlay2"

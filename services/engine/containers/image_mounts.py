@@ -24,12 +24,13 @@ def hold(services: Services, mounts: list[ContainerMount], undo: Undo) -> None:
     for mount in mounts:
         if mount.kind is not MountKind.IMAGE or mount.chain_id:
             continue
-        chain = services.images.resolve(mount.name).chain_id
+        image = services.images.resolve(mount.name)
+        chain = image.chain_id
         if not chain:
             raise SystemError_(f"image {mount.name} has no layers to mount")
         services.layers.retain(chain)
         undo.push(functools.partial(services.layers.free, chain))
-        mount.chain_id = chain
+        mount.image_id, mount.chain_id = image.id, chain
         mount.source = (services.layers.image_graph_driver(chain).data or {}).get("MergedDir", "")
 
 

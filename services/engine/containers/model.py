@@ -41,7 +41,7 @@ class ContainerMount(msgspec.Struct, kw_only=True):
     """A mount point of the container, resolved at create.
 
     ``source`` is a host path (bind) or empty until a volume is mounted; ``name`` is the volume's, or the
-    image as it was asked for, whose layers ``chain_id`` tells.
+    image as it was asked for, whose id and layers ``image_id`` and ``chain_id`` tell.
     ``mode`` is the text of a bind's third part; ``spec`` marks one that came from ``Mounts``.
     With ``inside`` the source of a bind is a path in that file system, which the runtime mounts.
     """
@@ -63,6 +63,7 @@ class ContainerMount(msgspec.Struct, kw_only=True):
     read_only_force_recursive: bool = False
     from_mounts_api: bool = False
     inside: oci.Mount | None = None
+    image_id: str = ""
     chain_id: str = ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.engine.containers.model import Entry, Status
+from services.engine.containers.model import Entry, MountKind, Status
 from services.engine.containers.registry import Registry
 from services.engine.contracts import ContainerUse, ContainerUsers
 
@@ -30,6 +30,7 @@ def _use(entry: Entry) -> ContainerUse:
         running=entry.state.status in _LIVE,
         image_id=definition.image_id,
         image_name=definition.image_reference,
-        volumes=[mount.name for mount in definition.mounts if mount.name and not going],
+        mounted_images=[mount.image_id for mount in definition.mounts if mount.image_id],
+        volumes=[mount.name for mount in definition.mounts if mount.kind is MountKind.VOLUME and not going],
         networks=list(definition.endpoints),
     )

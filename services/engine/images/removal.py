@@ -89,13 +89,12 @@ class Remover:
 
     async def _remove_name(self, record: Record, ref: str, items: list[DeleteItem], *, force: bool) -> bool:
         """Take a name away; returns whether others are left."""
-        if not force and one_repository(self._store.references(record.id)):
-            users = self._users(record)
-            if users:
-                raise Conflict(
-                    f'conflict: unable to remove repository reference "{ref}" (must force) - container '
-                    f"{users[0].id[:12]} is using its referenced image {_short(record.id)}"
-                )
+        users = self._users(record, mounted=True)
+        if users and not force and one_repository(self._store.references(record.id)):
+            raise Conflict(
+                f'conflict: unable to remove repository reference "{ref}" (must force) - container '
+                f"{users[0].id[:12]} is using its referenced image {_short(record.id)}"
+            )
         given = parse(ref).with_default_tag()
         reference = given.without_tag() if given.digest else given
         await self._untag(record, reference, items, shown=given)
@@ -144,8 +143,13 @@ class Remover:
             # Parents go only where nobody would notice: unnamed, childless, unused.
             current, force, quiet = self._store.by_id(current.parent), False, True
 
-    def _users(self, record: Record) -> list[ContainerUse]:
-        return [use for use in self._containers() if use.image_id == record.id]
+    def _users(self, record: Record, *, mounted: bool = False) -> list[ContainerUse]:
+        """Its containers; with *mounted* also those that only mount it, which keep its layers themselves."""
+        return [
+            use
+            for use in self._containers()
+            if use.image_id == record.id or (mounted and record.id in use.mounted_images)
+        ]
 
     def _conflict(self, record: Record, *, soft: bool, names: bool = True) -> _Conflict | None:
         if self._store.children(record.id):
