@@ -117,7 +117,8 @@ class Engine:
             received=self._received,
             up=self._up,
             down=self._down,
-            options={zmq.ROUTING_ID: b"apiserver-" + uuid.uuid4().hex[:12].encode()},
+            # No ROUTING_ID: an earlier socket of the link that connects once more, in the moment in which it
+            # is closed, would take over the identity, and the new connection would lead nowhere.
         )
 
     def open(self) -> None:

@@ -3,7 +3,8 @@
 Life of a request: decoded here, run as a task, answered with exactly one ``Reply``; a ``Cancel``
 or the loss of the engine cancels the task, and a stream ends when its next item has nobody to go to
 (an API server that is killed sends no ``Cancel``). A request that comes again under an id that is still
-running joins it (the API server repeats after a reconnect).
+running joins it (the API server repeats after a reconnect, by another connection: the answer goes to the
+last one).
 
 Who subscribes to the events gets a greeting once its subscription holds: what was published before is in
 the history, what comes after is sent to it.
@@ -81,12 +82,14 @@ class Router:
         self._verbs: dict[str, _Run] = {}
         #: Names of the tasks of streams.
         self._streams: set[str] = set()
-        self._running: dict[tuple[bytes, str], asyncio.Task[None]] = {}
+        #: By the request's id.
+        self._running: dict[str, asyncio.Task[None]] = {}
+        #: Routing ids of the connections by which the requests came.
+        self._askers: dict[str, bytes] = {}
         self._tasks = Background("rpc")
         self._context = zmq.asyncio.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.SNDHWM, 0)
-        self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._pub: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
         self._pub.setsockopt(zmq.SNDHWM, 100_000)
@@ -152,17 +155,18 @@ class Router:
                 log.error("message from the API server was not understood: %s", error)
                 continue
             if isinstance(message, Cancel):
-                if (task := self._running.get((identity, message.id))) is not None:
+                if (task := self._running.get(message.id)) is not None:
                     # After its first step: what has not begun would end without an answer.
                     asyncio.get_running_loop().call_soon(task.cancel)
-            elif (identity, message.id) not in self._running:
-                key = (identity, message.id)
-                task = self._tasks.spawn(self._answer(identity, message), name=message.verb)
-                self._running[key] = task
-                task.add_done_callback(functools.partial(self._forget, key))
+                continue
+            self._askers[message.id] = identity
+            if message.id not in self._running:
+                task = self._tasks.spawn(self._answer(message), name=message.verb)
+                self._running[message.id] = task
+                task.add_done_callback(functools.partial(self._forget, message.id))
 
-    def _forget(self, key: tuple[bytes, str], _: object) -> None:
-        self._running.pop(key, None)
+    def _forget(self, request_id: str, _: object) -> None:
+        del self._running[request_id], self._askers[request_id]
 
     async def drain(self, timeout: float) -> None:
         """Let what is being done come to its end, at most *timeout* seconds; then cancel the rest.
@@ -188,28 +192,28 @@ class Router:
         for address in (self._exec_root.engine_address, self._exec_root.events_address):
             Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
 
-    async def _answer(self, identity: bytes, request: Request) -> None:
-        reply = await self._reply(identity, request)
-        await self._send(identity, encode(reply))
+    async def _answer(self, request: Request) -> None:
+        reply = await self._reply(request)
+        await self._send(request, encode(reply))
 
-    async def _send(self, identity: bytes, data: bytes) -> bool:
-        """False when that API server is gone."""
+    async def _send(self, request: Request, data: bytes) -> bool:
+        """False when the API server that asked is gone."""
         try:
-            await self._router.send_multipart([identity, data])
+            await self._router.send_multipart([self._askers[request.id], data])
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
                 raise
             return False
         return True
 
-    async def _reply(self, identity: bytes, request: Request) -> Reply:
+    async def _reply(self, request: Request) -> Reply:
         run = self._verbs.get(request.verb)
         if run is None:
             failure = Failure(ErrorKind.NOT_IMPLEMENTED, f"{request.verb} is not implemented")
             return Reply(request.id, failure=failure)
 
         async def send(body: bytes) -> None:
-            if not await self._send(identity, encode(Item(request.id, body))):
+            if not await self._send(request, encode(Item(request.id, body))):
                 raise asyncio.CancelledError
 
         context = Context(request.id, request.attempt, lambda: self._take_fds(request.ticket), request.began)

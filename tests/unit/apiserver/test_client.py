@@ -15,6 +15,7 @@ import zmq
 
 from services.apiserver.client import Engine
 from services.protocol.errors import DeadlineExceeded, Unavailable
+from services.protocol.messages import Request, encode
 from services.protocol.paths import ExecRoot
 from services.protocol.verbs import Nothing, Ref
 from services.protocol.verbs import containers as verbs
@@ -41,6 +42,47 @@ def test_waiting_for_an_engine_is_bounded(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="engine is not available"):
         with_engine(tmp_path, lambda engine: engine.call(verbs.START, Ref("c")))
     assert 0.4 <= time.monotonic() - began < 30
+
+
+class _Sockets(zmq.Context[zmq.Socket[bytes]]):
+    """A context that knows what was made of it."""
+
+    made: list[zmq.Socket[bytes]]
+
+    def socket(self, *args: Any, **options: Any) -> zmq.Socket[bytes]:
+        made = super().socket(*args, **options)
+        self.__dict__.setdefault("made", []).append(made)
+        return made
+
+
+def test_an_earlier_socket_of_the_link_takes_nothing_over(tmp_path: Path) -> None:
+    """libzmq connects again by itself, although the link has given that socket up: it may do so late."""
+    fake = FakeEngine(tmp_path)
+    fake.on(verbs.PAUSE, Nothing())
+    fake.start()
+
+    async def ask() -> None:
+        context = _Sockets()
+        engine = Engine(ExecRoot(tmp_path), context)
+        engine.open()
+        try:
+            await engine.call(verbs.PAUSE, Ref("c"), timeout=60)
+            earlier = context.socket(zmq.DEALER)
+            if identity := context.made[0].getsockopt(zmq.ROUTING_ID):
+                earlier.setsockopt(zmq.ROUTING_ID, identity)
+            earlier.connect(ExecRoot(tmp_path).engine_address)
+            earlier.send(encode(Request("r", verbs.PAUSE.name, encode(Ref("c")), 1)))
+            await asyncio.to_thread(earlier.recv)
+            earlier.close(0)
+            await engine.call(verbs.PAUSE, Ref("c"), timeout=60)
+        finally:
+            engine.close()
+            context.term()
+
+    try:
+        asyncio.run(ask())
+    finally:
+        fake.stop()
 
 
 def test_an_engine_that_does_not_answer_meets_the_deadline(tmp_path: Path) -> None:

@@ -50,3 +50,44 @@ def test_a_request_that_is_cancelled_before_it_began_is_answered(tmp_path: Path)
     reply = decode_from_engine(asyncio.run(body()))
     assert isinstance(reply, Reply) and reply.failure is not None
     assert (reply.failure.kind, began) == (ErrorKind.CANCELLED, ["c"])
+
+
+def test_a_request_that_comes_again_by_another_connection_is_answered_there(tmp_path: Path) -> None:
+    began: list[str] = []
+    go = asyncio.Event()
+
+    async def start(args: Ref, _: Context) -> Nothing:
+        began.append(args.ref)
+        await go.wait()
+        return Nothing()
+
+    async def pause(_: Ref, __: Context) -> Nothing:
+        return Nothing()
+
+    async def body() -> bytes:
+        root = ExecRoot(tmp_path)
+        router = Router(root, _no_descriptors)
+        router.add(verbs.START, start)
+        router.add(verbs.PAUSE, pause)
+        router.bind()
+        context = zmq.asyncio.Context()
+        serving = asyncio.create_task(router.serve())
+        try:
+            for attempt in (1, 2):
+                client = context.socket(zmq.DEALER)
+                client.connect(root.engine_address)
+                await client.send(encode(Request("r", verbs.START.name, encode(Ref("c")), attempt)))
+                # Answered after the one before has been taken.
+                await client.send(encode(Request(f"p{attempt}", verbs.PAUSE.name, encode(Ref("c")), 1)))
+                await asyncio.wait_for(client.recv(), 60)
+                if attempt == 1:
+                    client.close(0)
+            go.set()
+            return await asyncio.wait_for(client.recv(), 60)
+        finally:
+            serving.cancel()
+            await router.close()
+            context.destroy(0)
+
+    reply = decode_from_engine(asyncio.run(body()))
+    assert isinstance(reply, Reply) and (reply.id, reply.failure, began) == ("r", None, ["c"])
