@@ -19,7 +19,7 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -142,7 +142,9 @@ class Engine:
         """The answer as plain dicts and lists: for answers that are only shown to the client."""
         return msgspec.msgpack.decode(await self._ask(verb.name, args, (), timeout))
 
-    async def stream(self, verb: StreamVerb[A, R], args: A, *, fds: Sequence[int] = ()) -> AsyncIterator[R]:
+    async def stream(
+        self, verb: StreamVerb[A, R], args: A, *, fds: Sequence[int] = ()
+    ) -> AsyncGenerator[R, None]:
         """The items of *verb*. Close the iterator (``contextlib.aclosing``) to cancel early."""
         decoder = msgspec.msgpack.Decoder(verb.item)
         call = self._begin(verb.name, encode(args), fds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import falcon.asgi
@@ -33,14 +33,14 @@ def nothing(resp: falcon.asgi.Response, status: int = 204) -> None:
     resp.data = None if status in (204, 304) else b""
 
 
-async def progress(req: falcon.asgi.Request, items: AsyncIterator[bytes]) -> None:
+async def progress(req: falcon.asgi.Request, items: AsyncGenerator[bytes, None]) -> None:
     """Stream *items* (JSON lines) as they come.
 
     An error before the first is an ordinary error; later it becomes the last line.
     """
     exchange = exchange_of(req)
     started = False
-    async with contextlib.aclosing(items) as lines:  # type: ignore[type-var]
+    async with contextlib.aclosing(items) as lines:
         with exchange.bound_to_client():
             try:
                 async for line in lines:

@@ -16,7 +16,7 @@ import asyncio
 import errno
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,7 +69,7 @@ class Context:
 
 
 Handler = Callable[[A, Context], Awaitable[R]]
-StreamHandler = Callable[[A, Context], AsyncIterator[R]]
+StreamHandler = Callable[[A, Context], AsyncGenerator[R, None]]
 _Run = Callable[[Request, Context, Callable[[bytes], Awaitable[None]]], Awaitable[bytes]]
 
 
@@ -104,12 +104,14 @@ class Router:
 
         self._register(verb.name, run)
 
-    def add_stream(self, verb: StreamVerb[A, R], handler: Callable[[A, Context], AsyncIterator[R]]) -> None:
+    def add_stream(
+        self, verb: StreamVerb[A, R], handler: Callable[[A, Context], AsyncGenerator[R, None]]
+    ) -> None:
         decode = msgspec.msgpack.Decoder(verb.args).decode
 
         async def run(request: Request, context: Context, send: Callable[[bytes], Awaitable[None]]) -> bytes:
             # Whoever cannot be sent to is not answered before the work has been cleared up.
-            async with aclosing(handler(decode(request.args), context)) as items:  # type: ignore[type-var]
+            async with aclosing(handler(decode(request.args), context)) as items:
                 async for item in items:
                     await send(encode_answer(item))
             return b""

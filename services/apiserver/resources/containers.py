@@ -146,7 +146,7 @@ class Containers:
             raise InvalidParameter(f'invalid condition: "{condition}"')
         exchange = body.exchange_of(req)
         async with contextlib.aclosing(
-            self._engine.stream(verbs.WAIT, verbs.WaitArgs(name, condition))  # type: ignore[type-var]
+            self._engine.stream(verbs.WAIT, verbs.WaitArgs(name, condition))
         ) as items:
             with exchange.bound_to_client():
                 async for item in items:

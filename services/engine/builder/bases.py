@@ -79,7 +79,7 @@ class Bases:
             reference = reference.with_default_tag()
         wanted = platforms.parse(platform) if platform else None
         items = self._transfers.puller.pull(reference, wanted, self._credentials(reference))
-        async with aclosing(items) as lines:  # type: ignore[type-var]
+        async with aclosing(items) as lines:
             async for line in lines:
                 if error := msgspec.json.decode(line, type=_Line).error:
                     raise BuildFailed(error)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from services.engine.builder import context, options, running
@@ -92,7 +92,7 @@ class Builder:
         self._services.events.publish("builder", "prune", "", {"reclaimed": str(reply.space_reclaimed)})
         return reply
 
-    async def build(self, args: BuildArgs, fd: int) -> AsyncIterator[bytes]:
+    async def build(self, args: BuildArgs, fd: int) -> AsyncGenerator[bytes, None]:
         """Output lines. What is wrong before the first step is raised; later errors are the last line.
 
         Takes over *fd*. A client that goes away cancels the build, and it leaves nothing.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import IO
 
@@ -97,7 +97,7 @@ class Output(Speech):
             self._lines.get_nowait()
         self._lines.put_nowait(None)
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         while (line := await self._lines.get()) is not None:
             yield line
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from services.engine.builder.build import Builder
@@ -13,9 +13,9 @@ from services.protocol.verbs import builder as verbs
 def register(router: Router, builder: Builder) -> None:
     """Serve the verb of this module on *router*."""
 
-    async def build(args: verbs.BuildArgs, context: Context) -> AsyncIterator[bytes]:
+    async def build(args: verbs.BuildArgs, context: Context) -> AsyncGenerator[bytes, None]:
         (fd,) = await context.fds()
-        async with aclosing(builder.build(args, fd)) as lines:  # type: ignore[type-var]
+        async with aclosing(builder.build(args, fd)) as lines:
             async for line in lines:
                 yield line
 

@@ -7,7 +7,7 @@ because the engine was restarted (``attempt`` above 1) and finds its work done h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
 from services.engine.containers import execs, remove, restart, start, stop, streams, wait
@@ -103,7 +103,7 @@ class Handlers:
         await self._change(work, context, done=NotFound)
         return Nothing()
 
-    async def wait(self, args: verbs.WaitArgs, context: Context) -> AsyncIterator[verbs.Waited]:
+    async def wait(self, args: verbs.WaitArgs, context: Context) -> AsyncGenerator[verbs.Waited, None]:
         async for item in wait.wait(self._services, args, context):
             yield item
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ INTERVAL = 1.0
 _encode = msgspec.json.encode
 
 
-async def stats(services: Services, args: StatsArgs) -> AsyncIterator[bytes]:
+async def stats(services: Services, args: StatsArgs) -> AsyncGenerator[bytes, None]:
     """JSON documents, one a second, until the container is removed or the client goes."""
     entry = services.registry.get(args.ref)
     previous = None if args.one_shot else await _sample(services, entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from services.engine.containers.create import create
 from services.engine.containers.inspect import inspect
@@ -47,7 +47,7 @@ class _Handlers:
     async def top(self, args: verbs.TopArgs, _: Context) -> api.TopReply:
         return await top(self._services, args)
 
-    def stats(self, args: verbs.StatsArgs, _: Context) -> AsyncIterator[bytes]:
+    def stats(self, args: verbs.StatsArgs, _: Context) -> AsyncGenerator[bytes, None]:
         return stats(self._services, args)
 
 

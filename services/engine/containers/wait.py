@@ -8,7 +8,7 @@ later than its first attempt count for it, and so do removals that the registry 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from services.engine.containers import transitions
 from services.engine.containers.model import ContainerState, Entry
@@ -75,7 +75,7 @@ def _since(context: Context, at: int, entry: Entry) -> bool:
     return context.began < at if context.began else entry.runtime.exits > 0
 
 
-async def wait(services: Services, args: WaitArgs, context: Context) -> AsyncIterator[Waited]:
+async def wait(services: Services, args: WaitArgs, context: Context) -> AsyncGenerator[Waited, None]:
     """First that the wait is registered, then how it ended."""
     if args.condition not in (NOT_RUNNING, NEXT_EXIT, REMOVED):
         raise InvalidParameter(f'invalid condition: "{args.condition}"')

@@ -13,7 +13,7 @@ import functools
 import os
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class Loader:
         self._notices = notices
         self._scratch = Scratch(data_root, "load-")
 
-    async def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncIterator[bytes]:
+    async def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncGenerator[bytes, None]:
         """Progress of a load. What fails is the stream's last document, as in dockerd."""
         try:
             async with self._scratch.directory() as directory:
@@ -89,7 +89,7 @@ class Loader:
                 loaded: list[tuple[str, ArchivedImage]] = []
                 while (image := await asyncio.to_thread(next, images, None)) is not None:
                     work = self._load_image(image, quiet, loaded)
-                    async with aclosing(work) as items:  # type: ignore[type-var]
+                    async with aclosing(work) as items:
                         async for item in items:
                             yield item
                 await self._adopt(loaded)
@@ -128,7 +128,7 @@ class Loader:
 
     async def _load_image(
         self, image: ArchivedImage, quiet: bool, loaded: list[tuple[str, ArchivedImage]]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Register one image, and give it its names up to one that is none."""
         if image.fault is not None and not image.names:
             raise image.fault
@@ -194,7 +194,7 @@ class Loader:
             finally:
                 os.close(fd)
 
-    async def import_(self, fd: int, args: ImportArgs) -> AsyncIterator[bytes]:
+    async def import_(self, fd: int, args: ImportArgs) -> AsyncGenerator[bytes, None]:
         """An archive of files becomes an image of one layer. Raises before anything is sent."""
         reference = parse_repository(args.repo, args.tag) if args.repo else None
         platform = platforms.parse(args.platform) if args.platform else platforms.host()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -195,14 +195,14 @@ class ImageManager:
     def save(self, names: list[str], platform: str = "") -> Handover:
         return self._saver.save(names, platform)
 
-    def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncIterator[bytes]:
+    def load(self, fd: int, *, quiet: bool, platform: str) -> AsyncGenerator[bytes, None]:
         return self._loader.load(fd, quiet=quiet, platform=platform)
 
     def fetched(self, url: str) -> AbstractAsyncContextManager[int]:
         """A descriptor of what is at *url*. Raises ``InvalidParameter``."""
         return self._loader.fetched(url)
 
-    def import_(self, fd: int, args: ImportArgs) -> AsyncIterator[bytes]:
+    def import_(self, fd: int, args: ImportArgs) -> AsyncGenerator[bytes, None]:
         return self._loader.import_(fd, args)
 
 

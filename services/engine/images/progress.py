@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 from services.protocol import jsonlines
@@ -60,7 +60,7 @@ class Progress:
         for listener in self._listeners:
             listener.put_nowait(None)
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         """To the end of the transfer. Listening begins with the first step."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         for line in self._state.values():
@@ -113,11 +113,11 @@ class Transfer:
         self._task = task
         self._clients = 0
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes, None]:
         """Lines, then the transfer's failure. Who stops following cancels it, if nobody else does."""
         self._clients += 1
         try:
-            async with aclosing(self.progress.lines()) as lines:  # type: ignore[type-var]
+            async with aclosing(self.progress.lines()) as lines:
                 async for line in lines:
                     yield line
             await asyncio.shield(self._task)

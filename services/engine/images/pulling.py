@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ class Puller:
 
     async def pull(
         self, reference: Reference, platform: Platform | None, credentials: Credentials
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Progress; a name without tag and digest is all its tags. Raises what dockerd answers."""
         key = (reference, platform, credentials)
         if (transfer := self._running.get(key)) is None or transfer.ending:
@@ -43,7 +43,7 @@ class Puller:
             work = self._run(key, progress, reference, platform, credentials)
             transfer = Transfer(progress, self.context.background.spawn(work, name="pull", awaited=True))
             self._running[key] = transfer
-        async with aclosing(transfer.follow()) as lines:  # type: ignore[type-var]
+        async with aclosing(transfer.follow()) as lines:
             async for line in lines:
                 yield line
 

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -38,12 +38,12 @@ class Pusher:
         self.slots = Slots(lambda: context.settings().max_concurrent_uploads)
         self.scratch = Scratch(context.data_root, "push-")
 
-    async def push(self, reference: Reference, credentials: Credentials) -> AsyncIterator[bytes]:
+    async def push(self, reference: Reference, credentials: Credentials) -> AsyncGenerator[bytes, None]:
         """Progress; a name without a tag is all its tags. What fails, fails after the first line."""
         progress = Progress()
         work = self._run(progress, reference, credentials)
         task = self.context.background.spawn(work, name="push", awaited=True)
-        async with aclosing(Transfer(progress, task).follow()) as lines:  # type: ignore[type-var]
+        async with aclosing(Transfer(progress, task).follow()) as lines:
             async for line in lines:
                 yield line
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from reexec.distribution.model import Credentials
@@ -21,24 +21,24 @@ class _Handlers:
         self._images = images
         self._registry = registry
 
-    async def pull(self, args: verbs.PullArgs, _: Context) -> AsyncIterator[bytes]:
+    async def pull(self, args: verbs.PullArgs, _: Context) -> AsyncGenerator[bytes, None]:
         # The docker command's "--all-tags" once sent a name with a colon at its end.
         reference = parse_pulled(args.image.removesuffix(":"), args.tag)
         if reference.familiar_name == "scratch":
             raise Forbidden("'scratch' is a reserved name")
         platform = platforms.parse(args.platform) if args.platform else None
         items = self._transfers.puller.pull(reference, platform, credentials.decode(args.auth))
-        async with aclosing(items) as lines:  # type: ignore[type-var]
+        async with aclosing(items) as lines:
             async for line in lines:
                 yield line
 
-    async def push(self, args: verbs.PushArgs, _: Context) -> AsyncIterator[bytes]:
+    async def push(self, args: verbs.PushArgs, _: Context) -> AsyncGenerator[bytes, None]:
         reference = parse_repository(args.name, args.tag) if args.tag else parse(args.name)
         if args.platform:
             # An image here has one platform: it is that one, or there is nothing to push.
             self._images.found(str(reference), args.platform)
         items = self._transfers.pusher.push(reference, credentials.decode(args.auth))
-        async with aclosing(items) as lines:  # type: ignore[type-var]
+        async with aclosing(items) as lines:
             async for line in lines:
                 yield line
 

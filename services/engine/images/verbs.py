@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from services.engine.images.loading import web_address
@@ -45,21 +45,21 @@ class _Handlers:
     async def prune(self, args: Filters, _: Context) -> api.ImagePruneReply:
         return await self._images.prune(args.filters)
 
-    async def load(self, args: verbs.LoadArgs, context: Context) -> AsyncIterator[bytes]:
+    async def load(self, args: verbs.LoadArgs, context: Context) -> AsyncGenerator[bytes, None]:
         async with _Body(context) as fd:
             loaded = self._images.load(fd, quiet=args.quiet, platform=args.platform)
-            async with aclosing(loaded) as items:  # type: ignore[type-var]
+            async with aclosing(loaded) as items:
                 async for item in items:
                     yield item
 
-    async def import_(self, args: verbs.ImportArgs, context: Context) -> AsyncIterator[bytes]:
+    async def import_(self, args: verbs.ImportArgs, context: Context) -> AsyncGenerator[bytes, None]:
         if args.repo:
             parse_repository(args.repo, args.tag)
         url = web_address(args.source) if args.source else ""
         async with self._images.fetched(url) if url else _Body(context) as fd:
             if url:
                 yield line(status=f"Downloading from {url}")
-            async with aclosing(self._images.import_(fd, args)) as items:  # type: ignore[type-var]
+            async with aclosing(self._images.import_(fd, args)) as items:
                 async for item in items:
                     yield item
 

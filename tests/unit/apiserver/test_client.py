@@ -137,7 +137,7 @@ def test_a_cancelled_request_with_a_body_waits_until_the_engine_has_dropped_it(t
         reader, writer = os.pipe()
         async with contextlib.aclosing(
             engine.stream(image_verbs.LOAD, image_verbs.LoadArgs(), fds=[reader])
-        ) as lines:  # type: ignore[type-var]
+        ) as lines:
             async for _ in lines:
                 break
         assert dropped
