@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -11,24 +11,14 @@ import pytest
 
 from services.engine.containers import commit, start, stop
 from services.engine.containers.model import Entry, Status
-from services.protocol import oci
 from services.protocol.errors import Conflict
 from services.protocol.verbs.containers import CommitArgs
 from tests.unit.lifecycle.fakes import World, run
 
 
 @pytest.fixture(autouse=True)
-def no_documents() -> object:
-    """The OCI document is another module's business."""
-
-    async def nothing() -> None:
-        return None
-
-    with (
-        mock.patch.object(start, "build_spec", return_value=oci.Spec()),
-        mock.patch.object(start, "prepare_mounts", return_value=([], nothing)),
-        mock.patch.object(commit, "merge_image_config"),
-    ):
+def no_configuration(no_documents: None) -> Iterator[None]:
+    with mock.patch.object(commit, "merge_image_config"):
         yield
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +16,6 @@ from services.engine.containers.model import ContainerMount, Entry, MountKind, S
 from services.engine.containers.restore import restore
 from services.engine.contracts import Sandbox
 from services.engine.rpc import Context
-from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import WaitReply
 from services.protocol.api.execs import ExecConfig
@@ -33,16 +32,7 @@ class _Killed(BaseException):
     """The engine is killed here."""
 
 
-@pytest.fixture(autouse=True)
-def no_documents() -> Iterator[None]:
-    async def nothing() -> None:
-        return None
-
-    with (
-        mock.patch.object(start, "build_spec", return_value=oci.Spec()),
-        mock.patch.object(start, "prepare_mounts", return_value=([], nothing)),
-    ):
-        yield
+pytestmark = pytest.mark.usefixtures("no_documents")
 
 
 async def _running(world: World, **host: Any) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -28,18 +29,9 @@ ATTACHED, DETACHED = ExecStart(detach=False), ExecStart(detach=True)
 
 
 @pytest.fixture(autouse=True)
-def no_documents() -> object:
-    """The OCI documents are another module's business."""
-    with (
-        mock.patch.object(start, "build_spec", return_value=oci.Spec()) as patch,
-        mock.patch.object(start, "prepare_mounts", return_value=([], _nothing)),
-        mock.patch.object(execs, "build_process", return_value=(oci.Process(), pb.UserRef())),
-    ):
-        yield patch
-
-
-async def _nothing() -> None:
-    return None
+def no_process(no_documents: None) -> Iterator[None]:
+    with mock.patch.object(execs, "build_process", return_value=(oci.Process(), pb.UserRef())):
+        yield
 
 
 async def _running(world: World) -> Entry:

@@ -11,7 +11,6 @@ import pytest
 from services.engine.containers import monitor, remove, restart, start, stop, wait
 from services.engine.containers.model import ContainerMount, MountKind, Status
 from services.engine.rpc import Context
-from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import RestartPolicy, WaitReply
 from services.protocol.errors import (
@@ -25,19 +24,7 @@ from services.protocol.errors import (
 from services.protocol.verbs.containers import WaitArgs
 from tests.unit.lifecycle.fakes import World, eventually, run
 
-
-@pytest.fixture(autouse=True)
-def no_documents() -> object:
-    """The OCI document is another module's business."""
-    with (
-        mock.patch.object(start, "build_spec", return_value=oci.Spec()) as patch,
-        mock.patch.object(start, "prepare_mounts", return_value=([], _nothing)),
-    ):
-        yield patch
-
-
-async def _nothing() -> None:
-    return None
+pytestmark = pytest.mark.usefixtures("no_documents")
 
 
 async def _watched(world: World) -> None:

@@ -14,7 +14,6 @@ from services.engine.containers.model import ContainerMount, MountKind, Status
 from services.engine.containers.rename import rename
 from services.engine.containers.restore import restore
 from services.engine.rpc import Context
-from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import RestartPolicy
 from services.protocol.errors import NotFound
@@ -22,18 +21,7 @@ from services.protocol.verbs import Ref
 from services.protocol.verbs.containers import RenameArgs
 from tests.unit.lifecycle.fakes import World, eventually, run
 
-
-@pytest.fixture(autouse=True)
-def no_documents() -> object:
-    with (
-        mock.patch.object(start, "build_spec", return_value=oci.Spec()) as patch,
-        mock.patch.object(start, "prepare_mounts", return_value=([], _nothing)),
-    ):
-        yield patch
-
-
-async def _nothing() -> None:
-    return None
+pytestmark = pytest.mark.usefixtures("no_documents")
 
 
 def test_running_containers_are_adopted(tmp_path: Path) -> None:

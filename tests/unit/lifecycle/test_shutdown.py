@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -12,23 +11,12 @@ import pytest
 from services.engine.containers import monitor, start
 from services.engine.containers.model import Entry, Status
 from services.engine.containers.shutdown import shutdown
-from services.protocol import oci
 from services.protocol import task_pb2 as pb
 from services.protocol.api.containers import RestartPolicy
 from services.protocol.errors import Unavailable
 from tests.unit.lifecycle.fakes import World, eventually, run
 
-
-@pytest.fixture(autouse=True)
-def no_documents() -> Iterator[None]:
-    async def nothing() -> None:
-        return None
-
-    with (
-        mock.patch.object(start, "build_spec", return_value=oci.Spec()),
-        mock.patch.object(start, "prepare_mounts", return_value=([], nothing)),
-    ):
-        yield
+pytestmark = pytest.mark.usefixtures("no_documents")
 
 
 async def _watched(world: World) -> None:
