@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import zmq
@@ -20,6 +22,27 @@ async def _no_descriptors(_: str) -> list[int]:
     return []
 
 
+async def _pause(_: Ref, __: Context) -> Nothing:
+    return Nothing()
+
+
+@asynccontextmanager
+async def _router(
+    root: ExecRoot, start: Callable[[Ref, Context], Awaitable[Nothing]]
+) -> AsyncIterator[tuple[Router, zmq.asyncio.Context]]:
+    """One with two verbs, bound and not serving yet, and a context for its clients."""
+    router = Router(root, _no_descriptors)
+    router.add(verbs.START, start)
+    router.add(verbs.PAUSE, _pause)
+    router.bind()
+    context = zmq.asyncio.Context()
+    try:
+        yield router, context
+    finally:
+        await router.close()
+        context.destroy(0)
+
+
 def test_a_request_that_is_cancelled_before_it_began_is_answered(tmp_path: Path) -> None:
     """Request and cancellation are read in one go by an engine that has stood still."""
     began: list[str] = []
@@ -31,21 +54,16 @@ def test_a_request_that_is_cancelled_before_it_began_is_answered(tmp_path: Path)
 
     async def body() -> bytes:
         root = ExecRoot(tmp_path)
-        router = Router(root, _no_descriptors)
-        router.add(verbs.START, start)
-        router.bind()
-        context = zmq.asyncio.Context()
-        client = context.socket(zmq.DEALER)
-        client.connect(root.engine_address)
-        await client.send(encode(Request("r", verbs.START.name, encode(Ref("c")), 1)))
-        await client.send(encode(Cancel("r")))
-        serving = asyncio.create_task(router.serve())
-        try:
-            return await asyncio.wait_for(client.recv(), 60)
-        finally:
-            serving.cancel()
-            await router.close()
-            context.destroy(0)
+        async with _router(root, start) as (router, context):
+            client = context.socket(zmq.DEALER)
+            client.connect(root.engine_address)
+            await client.send(encode(Request("r", verbs.START.name, encode(Ref("c")), 1)))
+            await client.send(encode(Cancel("r")))
+            serving = asyncio.create_task(router.serve())
+            try:
+                return await asyncio.wait_for(client.recv(), 60)
+            finally:
+                serving.cancel()
 
     reply = decode_from_engine(asyncio.run(body()))
     assert isinstance(reply, Reply) and reply.failure is not None
@@ -61,33 +79,24 @@ def test_a_request_that_comes_again_by_another_connection_is_answered_there(tmp_
         await go.wait()
         return Nothing()
 
-    async def pause(_: Ref, __: Context) -> Nothing:
-        return Nothing()
-
     async def body() -> bytes:
         root = ExecRoot(tmp_path)
-        router = Router(root, _no_descriptors)
-        router.add(verbs.START, start)
-        router.add(verbs.PAUSE, pause)
-        router.bind()
-        context = zmq.asyncio.Context()
-        serving = asyncio.create_task(router.serve())
-        try:
-            for attempt in (1, 2):
-                client = context.socket(zmq.DEALER)
-                client.connect(root.engine_address)
-                await client.send(encode(Request("r", verbs.START.name, encode(Ref("c")), attempt)))
-                # Answered after the one before has been taken.
-                await client.send(encode(Request(f"p{attempt}", verbs.PAUSE.name, encode(Ref("c")), 1)))
-                await asyncio.wait_for(client.recv(), 60)
-                if attempt == 1:
-                    client.close(0)
-            go.set()
-            return await asyncio.wait_for(client.recv(), 60)
-        finally:
-            serving.cancel()
-            await router.close()
-            context.destroy(0)
+        async with _router(root, start) as (router, context):
+            serving = asyncio.create_task(router.serve())
+            try:
+                for attempt in (1, 2):
+                    client = context.socket(zmq.DEALER)
+                    client.connect(root.engine_address)
+                    await client.send(encode(Request("r", verbs.START.name, encode(Ref("c")), attempt)))
+                    # Answered after the one before has been taken.
+                    await client.send(encode(Request(f"p{attempt}", verbs.PAUSE.name, encode(Ref("c")), 1)))
+                    await asyncio.wait_for(client.recv(), 60)
+                    if attempt == 1:
+                        client.close(0)
+                go.set()
+                return await asyncio.wait_for(client.recv(), 60)
+            finally:
+                serving.cancel()
 
     reply = decode_from_engine(asyncio.run(body()))
     assert isinstance(reply, Reply) and (reply.id, reply.failure, began) == ("r", None, ["c"])
