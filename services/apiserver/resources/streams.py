@@ -21,30 +21,20 @@ from services.protocol.verbs import containers as verbs
 _TAR = "application/x-tar"
 
 
-#: A container may stop, or be removed, between the engine's look at its root and the hand-over to who
-#: reads it; each time the engine waits until it knows. True for the last try.
+#: A container may stop, be restarted or removed between the engine's look at it and the hand-over to who
+#: serves it; each time the engine waits until it knows. True for the last try.
 _TRIES = (False, False, False, False, True)
+#: What tells that a root, or its reader, has gone.
+_ROOT_GONE = (Conflict, Unreachable, SystemError_)
 
 
 @contextlib.contextmanager
-def _again(last: bool) -> Iterator[None]:
-    """Nothing has been written when the root, or its reader, is found gone: ask for the next one."""
+def _again(last: bool, *gone: type[WharfError]) -> Iterator[None]:
+    """For one of *gone* before anything has been written: ask the engine once more, which knows another
+    place, or why there is none."""
     try:
         yield
-    except (Conflict, Unreachable, SystemError_):
-        if last:
-            raise
-
-
-@contextlib.contextmanager
-def _elsewhere(last: bool) -> Iterator[None]:
-    """The shim ended just then, and nothing has been written: ask where the container is served now.
-
-    One that is restarted all the time may have had, and ended, its next run by then.
-    """
-    try:
-        yield
-    except Unreachable:
+    except gone:
         if last:
             raise
 
@@ -76,7 +66,7 @@ class ContainerStreams:
         )
         try:
             for last in _TRIES:
-                with _elsewhere(last):  # the engine knows another place, or why not
+                with _again(last, Unreachable):  # its shim has ended
                     await upgrade.stream(req, await self._engine.call(verbs.ATTACH, args))
                     return
         except WharfError as error:
@@ -99,7 +89,7 @@ class ContainerStreams:
         )
         args = verbs.LogsArgs(name, request)
         for last in _TRIES:
-            with _elsewhere(last):  # the log is read from its file now, or by the next run's shim
+            with _again(last, Unreachable):  # from its file now, or from the next run's shim
                 await self._send_logs(req, resp, args)
                 return
 
@@ -115,7 +105,7 @@ class ContainerStreams:
     async def on_get_export(self, req: Request, resp: Response, name: str) -> None:
         for last in _TRIES:
             handover = await self._engine.call(verbs.EXPORT, Ref(name))
-            with _again(last):
+            with _again(last, *_ROOT_GONE):
                 await reply.hand_over(req, handover, {"Content-Type": "application/octet-stream"})
                 return
 
@@ -127,7 +117,7 @@ class ContainerStreams:
         for last in _TRIES:
             stream = await self._engine.call(verbs.ARCHIVE_GET, self._archive_args(req, name))
             fields = {"Content-Type": _TAR, "X-Docker-Container-Path-Stat": _stat_header(stream.stat)}
-            with _again(last):
+            with _again(last, *_ROOT_GONE):
                 await reply.hand_over(req, stream.handover, fields)
                 return
 
